@@ -1,0 +1,9 @@
+"""Puts the repository's root, where the scripts lie, on the import path, and keeps tests on one torch thread."""
+
+import sys
+from pathlib import Path
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+torch.set_num_threads(1)
