@@ -10,27 +10,28 @@
 #   "pytest==9.2.0",
 # ]
 # ///
-"""CA2E-DQN on Atari: "Compound Asynchronous Exploration and Exploitation" (Bai, Liu, Wang, Zhang, Li), in one file.
+"""CA2E-DQN on Atari: "Compound Asynchronous Exploration and Exploitation" (Bai et al.), in one file.
 
-    5 nature actors (explore) ---+   first priorities    +------------------------+   ids, weights    +---------+
-    3 prior actors  (exploit) ---+---------------------> | PrioritizedReplay      | ----------------> | learner |
-         ^     each plays a game |                       | sum tree, rate limiter | <---------------- | CUDA or |
-         |                       |                       | (a manager process)    |  new priorities   |   CPU   |
-         |                       +--- frames, actions -> +------------------------+                   +---------+
-         |                            and returns lie in shared memory, whence the learner gathers       |
-         +------------------------------- newest weights, through shared memory -------------------------+
+    5 nature actors (explore) ---+  first priorities  +-------------------+   ids, weights   +---------+
+    3 prior actors (exploit) ----+------------------> | PrioritizedReplay | ---------------> | learner |
+       ^   each plays a game     |                    |  (in a manager's  | <--------------- | CUDA or |
+       |                         |  frames, actions,  |      process)     |  new priorities  |   CPU   |
+       |                         |  returns           +-------------------+                  +---------+
+       |                         +------------------------> shared memory --- batches -------> |    |
+       +----------------------------- newest weights, through shared memory -----------------------+
 
-    python ca2e_dqn_atari.py --env-id PongNoFrameskip-v4                      # the paper's settings, 10M steps
+    python ca2e_dqn_atari.py --env-id PongNoFrameskip-v4      # the paper's settings: 10M steps
     python ca2e_dqn_atari.py --env-id PongNoFrameskip-v4 --total-timesteps 200000 --buffer-size 200000 \
-        --exploration-steps 50000 --end-e 0.02 --target-network-frequency 2000 --bf16     # a laptop, 2 cores: 15 min
+        --exploration-steps 50000 --end-e 0.02 --target-network-frequency 1000 --bf16   # a laptop: 25 minutes
     python ca2e_dqn_atari.py --env-id PongNoFrameskip-v4 --evaluate runs/<name>/agent.pt --capture-video
 
-Read `main` first (it is the paper's Fig. 1), then `actor` (Alg. 1), `LocalBuffer` and `PrioritizedReplay` (Alg. 2),
+Read `main` first (the paper's Fig. 1), then `actor` (Alg. 1), `LocalBuffer` and `PrioritizedReplay` (Alg. 2),
 `learner` (Alg. 3). "Deviation 4" and the like point into the README's table of what the paper leaves open.
 """
 
 import multiprocessing as mp
 import os
+import shutil
 import signal
 import sys
 import tempfile
@@ -38,8 +39,7 @@ import threading
 import time
 import traceback
 from dataclasses import asdict, dataclass
-from multiprocessing import connection, heap, resource_tracker
-from multiprocessing.managers import BaseManager
+from multiprocessing import connection, heap, managers, resource_tracker
 from pathlib import Path
 
 import ale_py
@@ -55,12 +55,14 @@ from torch.utils.tensorboard import SummaryWriter
 ALGO = "ca2e-dqn"
 CHECKPOINT_FORMAT = 1
 STACK = 4  # frames in a state [paper, App. A]
+SLOT = [("id", np.int64), ("action", np.int64), ("return", np.float32), ("discount", np.float32),
+        ("steps", np.uint8), ("age", np.uint8), ("frame", np.uint8, (84, 84))]  # 7,088 bytes a step
 BATCHES_PER_CALL = 32  # few, fat calls: the learner asks the manager for the next 32 batches at once
-SAVE_SECONDS = 180  # between checkpoints
-LOG_SECONDS = 10  # between progress lines
+SAVE_SECONDS, LOG_SECONDS = 180, 10  # between checkpoints, between progress lines
+STOP_SIGNALS = {signal.SIGINT, signal.SIGTERM}
 
 
-# ------------------------------------------------------------------------------------------------------------- Args
+# ------------------------------------------------------------------------------------------------------- Args
 @dataclass
 class Args:
     # Run
@@ -131,7 +133,7 @@ class Args:
     per_beta: float = 0.4
     """how far importance weights correct it, 1 is fully [Ape-X]"""
     samples_per_insert: float = 8.0
-    """transitions sampled per transition inserted (DQN: 32 every 4 steps); 0 runs free, as the paper [ours]"""
+    """transitions sampled per transition inserted (DQN: 32 every 4); 0 runs free, as the paper [ours]"""
     publish_frequency: int = 25
     """updates between publications of the weights [ours: the paper is silent]"""
     eval_frequency: int = 25_000
@@ -150,9 +152,9 @@ class Args:
         return min(self.buffer_size, self.total_timesteps) // self.num_actors
 
 
-# ------------------------------------------------------------------------------------------------------ Environment
+# ------------------------------------------------------------------------------------------------ Environment
 def atari_game(env_id: str) -> tuple[str, float]:
-    """The ROM name and the probability of a sticky action behind a registered Atari id; exits on any other id."""
+    """ROM name and probability of a sticky action behind a registered Atari id; exits on any other id."""
     gym.register_envs(ale_py)
     try:
         spec = gym.spec(env_id)
@@ -166,25 +168,23 @@ def atari_game(env_id: str) -> tuple[str, float]:
     return spec.kwargs["game"], spec.kwargs["repeat_action_probability"]
 
 
-def make_env(env_id: str, num_envs: int = 1, grayscale: bool = True) -> AtariVectorEnv:
-    """Atari as App. A has it: frame skip 4, gray 84x84, stack of 4, up to 30 no-ops; observations (num_envs, 4, 84, 84).
+def make_env(env_id: str, num_envs: int = 1, gray: bool = True) -> tuple[AtariVectorEnv, int, int | None]:
+    """Atari as App. A has it, states (num_envs, 4, 84, 84); its number of actions; the index of FIRE, if any.
 
-    `terminated` is true at every lost life (Deviation 18), the game is over when it is true and no lives are left.
-    The step after a game's end ignores its action and returns the next game's first observation.
+    `terminated` is true at every lost life (Deviation 18): the game is over when no lives are left either, until
+    then it may wait for FIRE. The step after a game's end ignores its action and returns the next game's start.
     """
     game, sticky = atari_game(env_id)
-    size = {} if grayscale else {"img_height": 210, "img_width": 160, "stack_num": 1}
-    return AtariVectorEnv(game, num_envs, num_threads=1, repeat_action_probability=sticky, reward_clipping=False,
-                          life_loss_info=True, grayscale=grayscale, **size)
+    size = {} if gray else {"img_height": 210, "img_width": 160, "stack_num": 1}
+    env = AtariVectorEnv(  # frame skip 4 and up to 30 no-ops are its defaults
+        game, num_envs, num_threads=1, repeat_action_probability=sticky, reward_clipping=False,
+        life_loss_info=True, grayscale=gray, **size)
+    buttons = list(env.ale.get_action_set())
+    fire = buttons.index(ale_py.Action.FIRE) if ale_py.Action.FIRE in buttons else None
+    return env, len(buttons), fire
 
 
-def fire_action(env: AtariVectorEnv) -> int | None:
-    """The index of FIRE, which some games wait for after a lost life; None where the game has no such button."""
-    actions = list(env.ale.get_action_set())
-    return actions.index(ale_py.Action.FIRE) if ale_py.Action.FIRE in actions else None
-
-
-# --------------------------------------------------------------------------------------------------------- Networks
+# --------------------------------------------------------------------------------------------------- Networks
 class QNetwork(nn.Module):
     """q(s, .) of App. A: 3 convolutions, 512 hidden units with layer norm, one linear output per action."""
 
@@ -204,57 +204,62 @@ class QNetwork(nn.Module):
         return self.network(states / 255.0)
 
 
-def play_games(env_id: str, q_network: QNetwork, games: int, seed: int, epsilon: float = 0.001) -> np.ndarray:
-    """Unclipped returns (games,) of full games, all played side by side, acting greedily but for epsilon."""
-    env, rng = make_env(env_id, games), np.random.default_rng(seed)
-    fire, num_actions = fire_action(env), env.single_action_space.n
-    states, info = env.reset(seed=seed)
-    returns, playing, lives, life_lost = np.zeros(games), np.ones(games, bool), info["lives"], np.zeros(games, bool)
+def play_games(env_id: str, q_network: QNetwork, games: int, seed: int, film: list | None = None):
+    """Unclipped returns (games,) of full games played side by side, greedy but for an epsilon of 0.001.
+
+    film collects the first game's screens: a second environment in colour, same seed and actions, keeps step.
+    """
+    (env, num_actions, fire), rng = make_env(env_id, games), np.random.default_rng(seed)
+    states, _ = env.reset(seed=seed)
+    returns, playing, life_lost = np.zeros(games), np.ones(games, bool), np.zeros(games, bool)
+    if film is not None:
+        colour = make_env(env_id, gray=False)[0]
+        film.append(colour.reset(seed=seed)[0][0, -1])
     while playing.any():
-        actions = np.zeros(games, np.int64)
+        actions = rng.integers(num_actions, size=games)
+        greedy = playing & (rng.random(games) >= 0.001)
         with torch.inference_mode():
-            actions[playing] = q_network(torch.from_numpy(states[playing])).argmax(1).numpy()
-        random = rng.random(games) < epsilon
-        actions[random] = rng.integers(num_actions, size=random.sum())
+            actions[greedy] = q_network(torch.from_numpy(states[greedy])).argmax(1).numpy()
         if fire is not None:
             actions[life_lost] = fire
+        if film is not None and playing[0]:
+            film.append(colour.step(actions[:1])[0][0, -1])
         states, rewards, terminations, truncations, info = env.step(actions)
         returns += rewards * playing
-        life_lost, lives = terminations & (info["lives"] > 0), info["lives"]
-        playing &= ~((terminations & (lives == 0)) | truncations)
-    env.close()
+        life_lost = terminations & (info["lives"] > 0)
+        playing &= ~((terminations & ~life_lost) | truncations)
     return returns
 
 
-# ------------------------------------------------------------------------------------------------------------- Loss
+# ------------------------------------------------------------------------------------------------------- Loss
 def double_q_loss(q_network, target_network, batch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """The loss of section 5.1 with importance weights, a scalar; the TD errors (B,); q(s_t, a_t) (B,).
 
-    batch: states (B, 4, 84, 84), actions (B,), returns (B,), discounts (B,), next_states (B, 4, 84, 84), weights (B,).
+    batch: states and next_states (B, 4, 84, 84) as their places say; the others (B,).
     """
     states, actions, returns, discounts, next_states, weights = batch
     with torch.no_grad():
         best_actions = q_network(next_states).argmax(1, keepdim=True)  # argmax_a q(s_{t+n}, a; theta)  (B, 1)
         next_q = target_network(next_states).gather(1, best_actions).squeeze(1)  # q(s_{t+n}, ., theta-)  (B,)
         td_target = returns + discounts * next_q  # sum_i gamma^i R_{t+i} + gamma^n q(...)  (B,)
-    q_values = q_network(states).gather(1, actions.unsqueeze(1)).squeeze(1).float()  # q(s_t, a_t; theta)  (B,)
+    q_values = q_network(states).gather(1, actions[:, None]).squeeze(1).float()  # q(s_t, a_t; theta)  (B,)
     td_errors = td_target - q_values
     return (weights * 0.5 * td_errors.square()).mean(), td_errors.detach(), q_values.detach()
 
 
 def first_priorities(q_network, states, actions, returns, discounts, after) -> np.ndarray:
-    """Deviation 4: abs(G_t + gamma^k max_a q(s_{t+k}, a) - q(s_t, a_t)) of consecutive steps, one network, as Ape-X.
+    """Deviation 4: abs(G_t + gamma^k max_a q(s_{t+k}, a) - q(s_t, a_t)) of L consecutive steps, as Ape-X.
 
-    states (L, 4, 84, 84); actions, returns, discounts (L,); after (L,): where in states s_{t+k} stands -> (L,).
+    states (L, 4, 84, 84); actions, returns, discounts (L,); after (L,): where in states s_{t+k} is -> (L,).
     """
     with torch.inference_mode():
         q_values = q_network(torch.from_numpy(states)).numpy()  # (L, num_actions)
     return np.abs(returns + discounts * q_values.max(1)[after] - q_values[np.arange(len(actions)), actions])
 
 
-# ---------------------------------------------------------------------------------------- Shared memory and weights
+# ---------------------------------------------------------------------------------- Shared memory and weights
 def nameless_memory(size: int) -> heap.Arena:
-    """Memory that children inherit, that is committed as it is touched, and that no crash can leave behind."""
+    """Memory that children inherit, committed as it is touched, and that no crash can leave behind."""
     if not hasattr(os, "memfd_create"):  # macOS
         return heap.Arena(size)
     fd = os.memfd_create("ca2e")
@@ -262,63 +267,45 @@ def nameless_memory(size: int) -> heap.Arena:
     return heap.Arena(size, fd)
 
 
-class SharedArrays:
-    """Numpy arrays in shared memory, one attribute each; a child process that is handed the object sees the same."""
+class SharedArray:
+    """`array`, of length records, in shared memory: a child process that is handed this sees the same."""
 
-    def __init__(self, **specs: tuple[tuple[int, ...], type]):
-        self.specs = {name: (shape, np.dtype(dtype)) for name, (shape, dtype) in specs.items()}
-        self.arenas = {name: nameless_memory(max(1, int(np.prod(shape)) * dtype.itemsize))
-                       for name, (shape, dtype) in self.specs.items()}
-        self.__setstate__((self.specs, self.arenas))
+    def __init__(self, length: int, dtype: list):
+        dtype = np.dtype(dtype, align=True)
+        self.__setstate__((nameless_memory(length * dtype.itemsize), length, dtype))
 
     def __getstate__(self):
-        return self.specs, self.arenas
+        return self.arena, self.array.shape[0], self.array.dtype
 
     def __setstate__(self, state):
-        self.specs, self.arenas = state
-        for name, (shape, dtype) in self.specs.items():
-            array = np.frombuffer(self.arenas[name].buffer, dtype, int(np.prod(shape))).reshape(shape)
-            setattr(self, name, array)
+        self.arena, length, dtype = state
+        self.array = np.frombuffer(self.arena.buffer, dtype, length)
 
 
-def replay_arrays(args: Args) -> SharedArrays:
-    """The bulk of the replay, one entry a slot; 7.1 GB for a million, committed as it fills."""
-    slots = args.num_actors * args.part
-    return SharedArrays(ids=((slots,), np.int64), frames=((slots, 84, 84), np.uint8), actions=((slots,), np.int64),
-                        returns=((slots,), np.float32), discounts=((slots,), np.float32),
-                        steps=((slots,), np.uint8), ages=((slots,), np.uint8))
-
-
-def shared_weights(network: nn.Module) -> SharedArrays:
-    """Room for the parameters of network as one vector, and a version counter that is odd while they are written."""
-    size = sum(parameter.numel() for parameter in network.parameters())
-    return SharedArrays(vector=((size,), np.float32), version=((1,), np.int64))
-
-
-def publish(weights: SharedArrays, network: nn.Module) -> None:
-    """Learner: replaces the published parameters. Only one process may publish."""
+def publish(weights: SharedArray, network: nn.Module) -> None:
+    """Learner: replaces the published parameters; the version is odd meanwhile."""
     vector = torch.cat([parameter.detach().flatten() for parameter in network.parameters()]).cpu().numpy()
-    weights.version[0] += 1
-    weights.vector[:] = vector
-    weights.version[0] += 1
+    weights.array["version"] += 1
+    weights.array["vector"] = vector
+    weights.array["version"] += 1
 
 
-def newest_weights(weights: SharedArrays, network: nn.Module, seen: int) -> int:
-    """Actor: copies what was published after version `seen` into network; returns the version that it then has."""
-    while (version := int(weights.version[0])) != seen:
-        vector = torch.from_numpy(weights.vector.copy())
-        if version % 2 == 0 and weights.version[0] == version:  # nobody wrote before or during the copy
+def newest_weights(weights: SharedArray, network: nn.Module, seen: int) -> int:
+    """Actor: copies what was published since version `seen` into network; returns the version it then has."""
+    while (version := int(weights.array["version"][0])) != seen:
+        vector = torch.from_numpy(weights.array["vector"][0].copy())
+        if version % 2 == 0 and weights.array["version"][0] == version:  # nobody wrote during the copy
             nn.utils.vector_to_parameters(vector, network.parameters())
             return version
         time.sleep(0.001)
     return seen
 
 
-# ----------------------------------------------------------------------------------- N-step local buffer (Alg. 2)
+# ------------------------------------------------------------------------------- N-step local buffer (Alg. 2)
 def n_step_transitions(rewards, terminations, last, n: int, gamma: float):
     """N-step returns of L consecutive steps of one actor: (returns, discounts, steps, complete), each (L,).
 
-    terminations[t]: a life or the game was lost on the way to s_{t+1}; last[t]: s_t is a game's last observation, and
+    terminations[t]: a life or the game was lost on the way to s_{t+1}; last[t]: s_t is a game's last state,
     no transition. A window of n steps is cut at both; it is complete where s_{t+k} is among the L.
 
         rewards 1 2 3 4, n = 3, gamma = 0.9:  G_0 = 1 + 0.9 * 2 + 0.81 * 3,  discount 0.9^3, k = 3
@@ -329,67 +316,64 @@ def n_step_transitions(rewards, terminations, last, n: int, gamma: float):
     returns, discounts = np.zeros(length, np.float32), np.zeros(length, np.float32)
     steps, open_ = np.zeros(length, np.int64), ~last
     for i in range(n):
-        t = np.flatnonzero(open_[: length - 1 - i])  # the open windows whose step t + i has its successor among the L
+        t = np.flatnonzero(open_[: length - 1 - i])  # open windows whose s_{t+i+1} is among the L
         returns[t] += gamma**i * rewards[t + i]  # G_t = sum_i gamma^i R_{t+i+1}
         discounts[t] = gamma ** (i + 1) * ~terminations[t + i]
         steps[t] = i + 1
         open_[t] = ~terminations[t + i] & ~last[t + i + 1]
-    complete = ~last & (~open_ | (steps == n))
-    return returns, discounts, steps, complete
+    return returns, discounts, steps, ~last & (~open_ | (steps == n))
 
 
 class LocalBuffer:
     """An actor's own buffer of Alg. 2: collects B steps, then delivers them, with priorities, to the replay.
 
-    A slot of the replay holds one frame, action, return: s_t is rebuilt from the frames of slots t-3..t, s_{t+k} from
-    those that end at t+k. A game's last observation takes a slot of its own, which is never sampled.
+    A slot of the replay holds one frame, action, return: s_t is rebuilt from frames t-3..t, s_{t+k} from those
+    that end at t+k. A game's last observation takes a slot of its own, which is never sampled.
     """
 
-    def __init__(self, args: Args, store: SharedArrays, actor: int, head: int):
-        self.args, self.store, self.actor, self.head = args, store, actor, head
+    def __init__(self, args: Args, store: SharedArray, actor: int, head: int):
+        self.args, self.store, self.actor, self.head = args, store.array, actor, head
         self.columns = {name: [] for name in ("states", "actions", "rewards", "terminations", "last", "ages")}
-        self.episodes = []  # (return, length) of games that ended since the last delivery
+        self.episodes = []  # (return, length) of those that ended since the last delivery
 
-    def append(self, state, action, reward, termination, last, age) -> None:
-        """One step: s_t, a_t, R_{t+1}, lost a life or the game?, is s_t a game's last observation?, steps into the game."""
-        for column, value in zip(self.columns.values(), (state, action, reward, termination, last, age)):
+    def append(self, *step) -> None:
+        """s_t, a_t, R_{t+1}, was a life or the game lost?, is s_t a game's last?, steps into the game."""
+        for column, value in zip(self.columns.values(), step, strict=True):
             column.append(value)
 
-    def deliver(self, replay, network) -> tuple[int | None, int]:
+    def deliver(self, replay, networks) -> tuple[int | None, int]:
         """Alg. 2, "calculate priorities ... add prioritized experience"; returns the replay's answer."""
-        store, part = self.store, self.args.part
-        columns = {name: np.asarray(column) for name, column in self.columns.items()}
-        states, actions = columns["states"], columns["actions"]
-        length = len(actions)
+        states, actions, rewards, terminations, last, ages = map(np.asarray, self.columns.values())
         returns, discounts, steps, complete = n_step_transitions(
-            columns["rewards"], columns["terminations"], columns["last"], self.args.n_step, self.args.gamma)
-        priorities = first_priorities(network, states, actions, returns, discounts, np.arange(length) + steps)
+            rewards, terminations, last, self.args.n_step, self.args.gamma)
+        after = np.arange(len(steps)) + steps  # where s_{t+k} is
+        priorities = first_priorities(networks, states, actions, returns, discounts, after)
 
-        first = self.head + self.args.local_buffer_size - length  # the oldest step not yet delivered
-        counts = np.arange(first, first + length)
-        slots = self.actor * part + counts % part
-        ids = counts // part * (self.args.num_actors * part) + slots
-        store.ids[slots] = ids  # first, so that a reader sees that the rest is about to change
-        store.frames[slots], store.actions[slots], store.ages[slots] = states[:, -1], actions, columns["ages"]
-        store.returns[slots], store.discounts[slots], store.steps[slots] = returns, discounts, steps
         self.head += self.args.local_buffer_size
+        counts = np.arange(self.head - len(steps), self.head)  # of this actor's steps, since it first started
+        slots = self.actor * self.args.part + counts % self.args.part
+        ids = counts // self.args.part * (self.args.num_actors * self.args.part) + slots
+        self.store["id"][slots] = ids  # first, so that a reader sees that the rest is about to change
+        for name, values in (("frame", states[:, -1]), ("action", actions), ("return", returns),
+                             ("discount", discounts), ("steps", steps), ("age", ages)):
+            self.store[name][slots] = values
         answer = replay.add(self.actor, self.head, ids[complete], priorities[complete], self.episodes)
 
-        waiting = int(np.flatnonzero(complete | columns["last"]).max(initial=-1)) + 1  # the rest awaits its s_{t+k}
-        self.columns = {name: list(column[waiting:]) for name, column in self.columns.items()}
+        waiting = int(np.flatnonzero(complete | last).max(initial=-1)) + 1  # from here on s_{t+k} is not there yet
+        self.columns = {name: column[waiting:] for name, column in self.columns.items()}
         self.episodes = []
         return answer
 
 
-# -------------------------------------------------------------------------------- Prioritized replay (Alg. 2 and 3)
+# -------------------------------------------------------------------------- Prioritized replay (Alg. 2 and 3)
 class SumTree:
-    """A binary tree over priorities whose inner nodes hold the sum of their children; every method takes arrays."""
+    """A binary tree over priorities whose inner nodes hold the sum of their children; methods take arrays."""
 
     def __init__(self, capacity: int):
-        self.leaves = 1 << max(1, (capacity - 1).bit_length())  # the leaf of slot i is node leaves + i, node 1 the root
+        self.leaves = 1 << max(1, (capacity - 1).bit_length())  # slot i is node leaves + i, the root node 1
         self.nodes = np.zeros(2 * self.leaves)
 
-    def set(self, slots: np.ndarray, priorities: np.ndarray) -> None:
+    def set(self, slots: np.ndarray, priorities: np.ndarray | float) -> None:
         """Replaces the priorities of slots; where a slot comes twice, the last one counts."""
         nodes = slots + self.leaves
         self.nodes[nodes] = priorities
@@ -403,114 +387,110 @@ class SumTree:
         while nodes.size and nodes[0] < self.leaves:
             nodes = 2 * nodes
             left = self.nodes[nodes]
-            right = (values >= left) & (self.nodes[nodes + 1] > 0)  # never into an empty branch, whatever the rounding
+            right = (values >= left) & (self.nodes[nodes + 1] > 0)  # never into an empty branch by rounding
             values -= left * right
             nodes += right
         return nodes - self.leaves
 
 
 def importance_weights(priorities: np.ndarray, beta: float) -> np.ndarray:
-    """(n, B) priorities -> (n, B) weights (N P(i))^-beta, scaled so that each batch's largest is 1 [PER, 3.4]."""
+    """(n, B) priorities -> (n, B) weights (N P(i))^-beta, scaled to a largest of 1 in each batch [PER, 3.4]."""
     return (priorities / priorities.min(axis=-1, keepdims=True)) ** -beta  # N and the sum in P(i) cancel
 
 
 def samples_owed(inserted: int, sampled: int, args: Args) -> float:
-    """Transitions that the learner has yet to sample to be even with the actors; negative before learning_starts."""
+    """Transitions that the learner has to sample to be even with the actors; below 0 before learning_starts."""
     return args.samples_per_insert * (inserted - args.learning_starts) - sampled
 
 
 def may_insert(inserted: int, sampled: int, args: Args) -> bool:
-    """The rate limit on actors: up to a block's worth of samples, and what the learner takes at once, may be owed."""
+    """The rate limit on actors: samples for a block, and what the learner takes at once, may be owed."""
     slack = args.samples_per_insert * args.local_buffer_size + BATCHES_PER_CALL * args.batch_size
-    return args.samples_per_insert == 0 or samples_owed(inserted, sampled, args) <= max(0, slack)
+    return args.samples_per_insert == 0 or samples_owed(inserted, sampled, args) <= slack
 
 
 def may_sample(inserted: int, sampled: int, args: Args) -> int:
     """The rate limit on the learner: how many batches it may take now."""
-    if inserted < args.learning_starts:
+    if inserted < max(1, args.learning_starts):
         return 0
     if args.samples_per_insert == 0:
         return BATCHES_PER_CALL
     return min(BATCHES_PER_CALL, int(max(0, samples_owed(inserted, sampled, args)) // args.batch_size))
 
 
-def retires(evaluations: list[float], average_return: float, retire_ratio: float, retire_patience: int) -> bool:
-    """Alg. 1.1, "if several times r >= alpha rbar" (Deviations 1 and 2): the last evaluations all exceed the prior's."""
+def retires(evaluations: list, average_return: float, retire_ratio: float, retire_patience: int) -> bool:
+    """Alg. 1.1, "if several times r >= alpha rbar" (Deviations 1, 2): the newest evaluations r all say so."""
     threshold = average_return + (retire_ratio - 1) * abs(average_return)
     newest = evaluations[-retire_patience:]
     return len(newest) == retire_patience and all(r >= threshold for r in newest)
 
 
 class PrioritizedReplay:
-    """The index of the replay, served by a manager process: which slot holds what, and how likely it is sampled.
+    """The index of the replay, served by a manager process: which slot holds what, how likely it is sampled.
 
     Frames, actions and returns never come here: they lie in shared memory. Actor a's c-th step has the slot
-    a * part + c % part and the id (c // part) * capacity + slot, so that an id is never used twice. No call waits.
+    a * part + c % part and the id (c // part) * capacity + slot, never used twice. No call waits.
     """
 
-    def __init__(self, args: Args, averages: list[float], progress: dict):
-        self.args, self.averages, self.lock = args, averages, threading.Lock()
+    def __init__(self, args: Args, averages: list[float], state: dict):
+        self.args, self.averages, self.state = args, averages, state  # state: see `main`
+        self.lock = threading.Lock()  # the manager serves each client in a thread of its own
         self.capacity = args.num_actors * args.part
         self.tree, self.ids = SumTree(self.capacity), np.full(self.capacity, -1)
-        self.rng = np.random.default_rng(args.seed)
-        self.heads, self.waiting = [0] * args.num_actors, []
-        self.first_step = self.global_step = progress["global_step"]
-        self.prior_steps, self.sampled = progress["prior_steps"], 0
-        # an actor's place on the epsilon ladder; None while it acts as a prior
-        self.roles, self.evaluations = list(progress["roles"]), list(progress["evaluations"])
-        self.news = {"episodes": [], "evaluations": [], "tracebacks": []}
+        self.rng = np.random.default_rng([args.seed, state["global_step"]])
+        self.heads, self.waiting, self.events = [0] * args.num_actors, [], []
+        self.inserted = self.sampled = 0
 
     def join(self, actor: int) -> tuple[int, int | None, int]:
         """An actor starts, or starts again: (count of its first step, its role, global step)."""
         with self.lock:
             self.waiting = [other for other in self.waiting if other != actor]
-            return self.heads[actor], self.roles[actor], self.global_step
+            return self.heads[actor], self.state["roles"][actor], self.state["global_step"]
 
     def may_insert(self, actor: int) -> bool:
-        """The rate limit. Actors that it holds take turns, so that the mix of data stays that of the actors."""
+        """The rate limit. Actors that it holds take turns, so that the mix of data stays the actors'."""
         with self.lock:
             if actor not in self.waiting:
                 self.waiting.append(actor)
-            go = self.waiting[0] == actor and self.global_step < self.args.total_timesteps and may_insert(
-                self.global_step - self.first_step, self.sampled, self.args)
+            go = self.waiting[0] == actor and self.state["global_step"] < self.args.total_timesteps
+            go = go and may_insert(self.inserted, self.sampled, self.args)
             if go:
                 self.waiting.pop(0)
             return go
 
     def add(self, actor: int, head: int, ids, priorities, episodes) -> tuple[int | None, int]:
         """Alg. 2: one block of an actor, up to its step `head`; returns (its role, global step)."""
-        args = self.args
         with self.lock:
             self._set(ids, priorities)
-            # Alg. 3, "periodically remove old experience": what the actor's next block overwrites, with the stacks in it
-            ahead = np.arange(head, head + args.local_buffer_size + STACK - 1)
-            self.tree.set(actor * args.part + ahead % args.part, 0.0)
-            self.ids[actor * args.part + ahead % args.part] = -1
+            # Alg. 3, "periodically remove old experience": what the next block overwrites
+            ahead = np.arange(head, head + self.args.local_buffer_size + STACK - 1)
+            slots = actor * self.args.part + ahead % self.args.part
+            self.tree.set(slots, 0.0)
+            self.ids[slots] = -1
             self.heads[actor] = head
-            self.global_step += len(ids)
-            self.prior_steps += len(ids) * (self.roles[actor] is None)
-            self.news["episodes"] += [(self.roles[actor], *episode) for episode in episodes]
-            return self.roles[actor], self.global_step
+            self.inserted += len(ids)
+            role = self.state["roles"][actor]
+            self.state["global_step"] += len(ids)
+            self.state["prior_steps"] += len(ids) * (role is None)
+            self.events += [("episode", "prior_" * (role is None), *episode) for episode in episodes]
+            return role, self.state["global_step"]
 
-    def sample(self, ids, priorities):
-        """Alg. 3: takes the priorities of the batches learned from, returns ids and weights of the next, and the news.
+    def sample(self, ids, priorities) -> tuple[np.ndarray, np.ndarray, dict, list]:
+        """Alg. 3: takes the new priorities of ids (m,); returns the next batches, the state and the events.
 
-        ids and priorities (m,) -> ids (n, B), weights (n, B), news; n is 0 while the rate limit holds the learner.
+        A batch is ids and importance weights: (n, B) each; n is 0 while the rate limit holds the learner.
         """
         with self.lock:
-            live = self.ids[ids % self.capacity] == ids  # an overwritten slot's late priority is dropped
+            live = self.ids[ids % self.capacity] == ids  # a late priority for an overwritten slot is dropped
             self._set(ids[live], priorities[live])
-            n, batch_size = may_sample(self.global_step - self.first_step, self.sampled, self.args), self.args.batch_size
-            total = self.tree.nodes[1]
-            strata = (np.arange(batch_size) + self.rng.random((n, batch_size))) / batch_size  # one draw from each stratum
-            slots = self.tree.find((strata * total).ravel())
-            weights = importance_weights(self.tree.nodes[self.tree.leaves + slots].reshape(n, batch_size),
-                                         self.args.per_beta)
-            self.sampled += n * batch_size
-            news = {**self.news, "global_step": self.global_step, "prior_steps": self.prior_steps, "roles": self.roles,
-                    "sampled": self.sampled, "inserted": self.global_step - self.first_step}
-            self.news = {"episodes": [], "evaluations": [], "tracebacks": []}
-            return self.ids[slots].reshape(n, batch_size), weights.astype(np.float32), news
+            n, size = may_sample(self.inserted, self.sampled, self.args), self.args.batch_size
+            strata = (np.arange(size) + self.rng.random((n, size))) / size  # a draw from each [PER, 3.3]
+            slots = self.tree.find((strata * self.tree.nodes[1]).ravel()).reshape(n, size)
+            weights = importance_weights(self.tree.nodes[self.tree.leaves + slots], self.args.per_beta)
+            self.sampled += n * size
+            self.state["updates"] += n
+            events, self.events = self.events, []
+            return self.ids[slots], weights.astype(np.float32), {**self.state}, events
 
     def _set(self, ids, priorities) -> None:
         slots = ids % self.capacity
@@ -520,72 +500,70 @@ class PrioritizedReplay:
     def step(self) -> int:
         """Global step: transitions inserted by all actors."""
         with self.lock:
-            return self.global_step
+            return self.state["global_step"]
 
-    def evaluated(self, global_step: int, returns) -> None:
-        """The evaluator's report: games' returns with the learner's weights as of global_step. Retires priors."""
+    def evaluated(self, global_step: int, returns: np.ndarray) -> None:
+        """The evaluator's report: returns with the learner's weights as of global_step; retires priors."""
         with self.lock:
-            self.evaluations.append(float(np.mean(returns)))
-            self.news["evaluations"].append((global_step, returns))
-            for actor, average_return in enumerate(self.averages, start=self.args.num_nature_actors):
-                if self.roles[actor] is None and retires(
-                        self.evaluations, average_return, self.args.retire_ratio, self.args.retire_patience):
-                    self.roles[actor] = sum(role is not None for role in self.roles)  # the ladder's next place
+            roles, evaluations = self.state["roles"], self.state["evaluations"]
+            evaluations.append(float(returns.mean()))
+            self.events.append(("evaluation", global_step, returns))
+            for actor, average in enumerate(self.averages, start=self.args.num_nature_actors):
+                retired = retires(evaluations, average, self.args.retire_ratio, self.args.retire_patience)
+                if roles[actor] is None and retired:
+                    roles[actor] = sum(role is not None for role in roles)  # the ladder's next place
 
     def failed(self, name: str, text: str) -> None:
         """A child's traceback, for the learner to print."""
         with self.lock:
-            self.news["tracebacks"].append((name, text))
+            self.events.append(("failure", name, text))
 
 
-class ReplayManager(BaseManager):
-    """The process that serves PrioritizedReplay, on a socket in a private folder."""
+managers.BaseManager.register("PrioritizedReplay", PrioritizedReplay)
 
 
-ReplayManager.register("PrioritizedReplay", PrioritizedReplay)
-
-
-def gather(store: SharedArrays, ids: np.ndarray, args: Args, weights: np.ndarray):
-    """The batch behind ids (B,): states, actions, returns, discounts, next_states, weights, as numpy arrays.
+def gather(store: np.ndarray, ids: np.ndarray, weights: np.ndarray, args: Args) -> tuple[np.ndarray, ...]:
+    """The batch behind ids (B,): states, actions, returns, discounts, next_states, weights.
 
     A transition that its actor began to overwrite since it was sampled gets the weight 0.
     """
-    part, slots = args.part, ids % (args.num_actors * args.part)
-    first, position = slots - slots % part, slots % part
+    part, capacity = args.part, args.num_actors * args.part
+    slots, lap = ids % capacity, ids // capacity
+    first, position = slots - slots % part, slots % part  # of the actor's part, within it
 
-    def stacks(position):  # frames t-3..t, zeros before the game's first  (B, 4, ...)
+    def stacks(position):  # frames t-3..t, zeros before the game's first  (B, STACK, ...)
         back = np.arange(STACK - 1, -1, -1)
-        frames = store.frames[first[:, None] + (position[:, None] - back) % part]
-        frames[back > store.ages[first + position % part][:, None]] = 0
+        frames = store["frame"][first[:, None] + (position[:, None] - back) % part]
+        frames[back > store["age"][first + position % part][:, None]] = 0
         return frames
 
-    batch = (stacks(position), store.actions[slots], store.returns[slots], store.discounts[slots],
-             stacks(position + store.steps[slots]))
-    count = ids // (args.num_actors * part) * part + position - np.minimum(store.ages[slots], STACK - 1)
-    oldest = count // part * (args.num_actors * part) + first + count % part  # id of the first frame of the stack
-    return *batch, np.where(store.ids[first + count % part] == oldest, weights, np.float32(0))
+    batch = (stacks(position), store["action"][slots], store["return"][slots], store["discount"][slots],
+             stacks(position + store["steps"][slots]))
+    count = lap * part + position - np.minimum(store["age"][slots], STACK - 1)  # of the oldest frame
+    whole = store["id"][first + count % part] == count // part * capacity + first + count % part
+    return *batch, np.where(whole, weights, np.float32(0))
 
 
-# ---------------------------------------------------------------------------------------------- Actors (Alg. 1)
+# -------------------------------------------------------------------------------------------- Actors (Alg. 1)
 def epsilon_ladder(place: int, global_step: int, args: Args) -> float:
-    """Epsilon of the nature actor at a place of the ladder: evenly from start_e to min_start_e, annealed to end_e."""
+    """Epsilon of the nature actor at a place of the ladder: from start_e to min_start_e, annealed to end_e."""
     rungs = np.linspace(args.start_e, args.min_start_e, max(1, args.num_nature_actors))
     start = rungs[place % len(rungs)]
     return float(start + min(1.0, global_step / args.exploration_steps) * (args.end_e - start))
 
 
-def actor(args: Args, index: int, prior: str | None, replay, store: SharedArrays, weights: SharedArrays):
-    """Alg. 1.1 (while its role is None) and Alg. 1.2: plays for ever, yields after each block delivered to the replay."""
+def actor(args: Args, index: int, prior: str | None, replay, store: SharedArray, weights: SharedArray):
+    """Alg. 1.1 (while its role is None) and 1.2: plays for ever; yields after each block that it delivers."""
     head, role, global_step = replay.join(index)
-    env, rng = make_env(args.env_id), np.random.default_rng([args.seed, index, head, global_step])
-    num_actions, fire = int(env.single_action_space.n), fire_action(env)
+    (env, num_actions, fire) = make_env(args.env_id)
+    rng = np.random.default_rng([args.seed, index, head, global_step])
     q_network, prior_network = QNetwork(num_actions), QNetwork(num_actions)
     if prior is not None:
         prior_network.load_state_dict(load_checkpoint(prior, args.env_id, q_network)["network"])
     buffer, version = LocalBuffer(args, store, index, head), newest_weights(weights, q_network, -1)
-    states, info = env.reset(seed=int(rng.integers(2**31)))
+    states, _ = env.reset(seed=int(rng.integers(2**31)))
     life_lost = last = False
-    age = length = game_return = 0
+    age = length = episodic_return = 0
     while True:
         network = prior_network if role is None else q_network
         epsilon = args.prior_epsilon if role is None else epsilon_ladder(role, global_step, args)
@@ -598,36 +576,33 @@ def actor(args: Args, index: int, prior: str | None, replay, store: SharedArrays
                 with torch.inference_mode():
                     action = int(network(torch.from_numpy(states)).argmax())  # a_t = pi(s_t)
             next_states, rewards, terminations, truncations, info = env.step(np.array([action]))
-            termination, lives = bool(terminations[0]), int(info["lives"][0])
+            termination, out_of_lives = bool(terminations[0]), info["lives"][0] == 0
             buffer.append(states[0], action, np.clip(rewards[0], -1, 1), termination, last, min(age, STACK))
-            age = 0 if last else age + 1  # the step after a game's last observation returns the next game's first
-            length, game_return = length + (not last), game_return + rewards[0]
-            life_lost = termination and lives > 0
-            last = not last and (termination and lives == 0 or bool(truncations[0]))
+            age = 0 if last else age + 1  # after a game's last state comes the next game's first
+            length, episodic_return = length + (not last), episodic_return + float(rewards[0])
+            life_lost = termination and not out_of_lives
+            last = not last and bool(termination and out_of_lives or truncations[0])
             if last:
-                buffer.episodes.append((float(game_return), length))
-                length = game_return = 0
+                buffer.episodes.append((episodic_return, length))
+                length = episodic_return = 0
             states = next_states
-        version = newest_weights(weights, q_network, version)
-        role, global_step = buffer.deliver(replay, q_network)
+        version = newest_weights(weights, q_network, version)  # Alg. 1.2, "receive ... parameters"
+        role, global_step = buffer.deliver(replay, q_network)  # Alg. 1.1, "replace with a new nature actor"
         yield
 
 
-def evaluator(args: Args, replay, weights: SharedArrays):
-    """Deviation 3: full greedy games with the learner's newest weights; yields after each look at the step count."""
-    env = make_env(args.env_id)
-    q_network, version, due = QNetwork(int(env.single_action_space.n)), -1, args.eval_frequency
-    env.close()
+def evaluator(args: Args, replay, weights: SharedArray):
+    """Deviation 3: full greedy games with the newest weights; yields after each look at the step."""
+    network, version, due = QNetwork(make_env(args.env_id)[1]), -1, args.eval_frequency
     while True:
-        global_step = replay.step()
-        if global_step >= due:
-            version = newest_weights(weights, q_network, version)
-            replay.evaluated(global_step, play_games(args.env_id, q_network, args.eval_episodes, args.seed + global_step))
+        if (step := replay.step()) >= due:
+            version = newest_weights(weights, network, version)
+            replay.evaluated(step, play_games(args.env_id, network, args.eval_episodes, args.seed + step))
             due = (replay.step() // args.eval_frequency + 1) * args.eval_frequency  # a late round is skipped
         yield
 
 
-# ------------------------------------------------------------------------------------------------------ Checkpoints
+# ------------------------------------------------------------------------------------------------ Checkpoints
 def save_checkpoint(path: Path, checkpoint: dict) -> None:
     """Writes under a temporary name, then renames: whoever looks finds the old file or the new one, whole."""
     temporary = path.with_suffix(".tmp")
@@ -639,115 +614,99 @@ def save_checkpoint(path: Path, checkpoint: dict) -> None:
 
 
 def load_checkpoint(path: str | Path, env_id: str, network: nn.Module) -> dict:
-    """Reads a prior or a saved agent for env_id whose `network` fits; exits with one line on any other file."""
+    """Reads a prior or a saved agent for env_id that fits network; exits with one line on any other file."""
+    shapes = {name: tensor.shape for name, tensor in network.state_dict().items()}
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)  # code in a pickle never runs
-    except Exception as error:
-        sys.exit(f"error: {path} is no readable checkpoint ({type(error).__name__}); "
-                 "train it again with pretrain_priors.py")
-    if not isinstance(checkpoint, dict) or checkpoint.get("format") != CHECKPOINT_FORMAT:
-        sys.exit(f"error: {path} is no checkpoint of format {CHECKPOINT_FORMAT}; train it again with pretrain_priors.py")
-    if checkpoint.get("env_id") != env_id:
-        sys.exit(f"error: {path} is for {checkpoint.get('env_id')}, not for {env_id}; choose another --prior-dir")
-    tensors, wanted = checkpoint.get("network"), network.state_dict()
-    if not isinstance(tensors, dict) or {k: getattr(v, "shape", None) for k, v in tensors.items()} != {
-            k: v.shape for k, v in wanted.items()}:
-        sys.exit(f"error: {path} holds a network of another shape than {env_id} needs; train it again")
-    if not isinstance(checkpoint.get("average_return"), float):
-        sys.exit(f"error: {path} does not say its average_return; train it again with pretrain_priors.py")
-    return checkpoint
+        found = torch.load(path, map_location="cpu", weights_only=True)  # code in a pickle never runs
+        if found["format"] != CHECKPOINT_FORMAT:
+            problem = f"has the format {found['format']}, not {CHECKPOINT_FORMAT}"
+        elif found["env_id"] != env_id:
+            problem = f"is for {found['env_id']}, not for {env_id}"
+        elif {name: tensor.shape for name, tensor in found["network"].items()} != shapes:
+            problem = f"holds a network of another shape than {env_id} needs"
+        else:
+            return {**found, "average_return": float(found["average_return"])}
+    except FileNotFoundError:
+        problem = "does not exist"
+    except Exception as error:  # a truncated, foreign or malicious file raises one of a dozen kinds
+        problem = f"is no checkpoint ({type(error).__name__})"
+    sys.exit(f"error: {path} {problem}; use another, or make one with pretrain_priors.py")
 
 
 def find_priors(args: Args, network: nn.Module) -> tuple[list[str], list[float]]:
     """The prior actors' checkpoint files, shared in turn, and their average returns (rbar)."""
-    if args.num_prior_actors == 0:
-        return [], []
-    paths = sorted((Path(args.prior_dir) / args.env_id).glob("*.pt"))
-    if not paths:
-        sys.exit(f"error: no priors in {Path(args.prior_dir) / args.env_id}; train one with `python pretrain_priors.py "
-                 f"--env-id {args.env_id}`, or run without by --num-prior-actors 0")
-    averages = [load_checkpoint(path, args.env_id, network)["average_return"] for path in paths]
-    turn = [i % len(paths) for i in range(args.num_prior_actors)]
-    return [str(paths[i]) for i in turn], [averages[i] for i in turn]
+    folder = Path(args.prior_dir) / args.env_id
+    paths = sorted(str(path) for path in folder.glob("*.pt"))
+    if args.num_prior_actors and not paths:
+        sys.exit(f"error: no priors in {folder}; train one, `python pretrain_priors.py --env-id {args.env_id}`, "
+                 "or run without: --num-prior-actors 0")
+    chosen = [paths[i % len(paths)] for i in range(args.num_prior_actors)]
+    return chosen, [load_checkpoint(path, args.env_id, network)["average_return"] for path in chosen]
 
 
-# -------------------------------------------------------------------------------------------------- Learner (Alg. 3)
+# ------------------------------------------------------------------------------------------- Learner (Alg. 3)
 class DQN:
     """What learns: theta, theta-minus and the optimizer."""
 
-    def __init__(self, args: Args, num_actions: int, device: torch.device):
-        self.args, self.device, self.last_sync = args, device, 0
+    def __init__(self, args: Args, num_actions: int, device: torch.device, global_step: int):
+        self.args, self.device, self.syncs = args, device, global_step // args.target_network_frequency
         self.network, self.target_network = QNetwork(num_actions), QNetwork(num_actions)
         self.target_network.load_state_dict(self.network.state_dict())
         for network in (self.network, self.target_network):
             network.to(device, memory_format=torch.channels_last)
         self.optimizer = torch.optim.Adam(self.network.parameters(), lr=args.learning_rate, fused=True)
+        self.parts = {"network": self.network, "target": self.target_network, "optimizer": self.optimizer}
 
     def update(self, batch, global_step: int) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """One gradient step on a batch of numpy arrays; returns the TD errors (B,) and the metrics, on the device."""
-        states, actions, returns, discounts, next_states, weights = (
-            torch.from_numpy(array).to(self.device, non_blocking=True) for array in batch)
-        if global_step // self.args.target_network_frequency > self.last_sync:
-            self.last_sync = global_step // self.args.target_network_frequency
+        """One gradient step on a batch of numpy arrays; the TD errors (B,) and the metrics, on the device."""
+        batch = [torch.from_numpy(array).to(self.device, non_blocking=True) for array in batch]
+        if global_step // self.args.target_network_frequency > self.syncs:
+            self.syncs = global_step // self.args.target_network_frequency
             self.target_network.load_state_dict(self.network.state_dict())  # theta-minus <- theta
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.args.bf16):
-            loss, td_errors, q_values = double_q_loss(
-                self.network, self.target_network, (states, actions, returns, discounts, next_states, weights))
+            loss, td_errors, q_values = double_q_loss(self.network, self.target_network, batch)
         self.optimizer.zero_grad()
         loss.backward()
-        nn.utils.clip_grad_norm_(self.network.parameters(), 10.0)
+        nn.utils.clip_grad_norm_(self.network.parameters(), 10.0)  # Deviation 21
         self.optimizer.step()
         return td_errors, {"losses/td_loss": loss.detach(), "losses/q_values": q_values.mean()}
 
-    def state(self) -> dict:
-        """What a resume file holds beside the acting network."""
-        return {"target": self.target_network.state_dict(), "optimizer": self.optimizer.state_dict()}
 
-    def load(self, checkpoint: dict) -> None:
-        """Goes on from a resume file."""
-        self.network.load_state_dict(checkpoint["network"])
-        self.target_network.load_state_dict(checkpoint["target"])
-        self.optimizer.load_state_dict(checkpoint["optimizer"])
-        self.last_sync = checkpoint["global_step"] // self.args.target_network_frequency
+def learner(args: Args, agent, replay, store: SharedArray, weights: SharedArray, after_call, wait) -> None:
+    """Alg. 3: samples, learns, refreshes priorities, publishes weights, until all steps have their updates.
 
-
-def learner(args: Args, agent: DQN, replay, store, weights, progress: dict, log, wait) -> None:
-    """Alg. 3: samples, learns, refreshes priorities and publishes weights until the updates of all steps are done.
-
-    log(news, updates, metrics) is called after every call to the replay; wait() when there is nothing to sample.
+    after_call(state, events, metrics) runs after every call to the replay, wait() if nothing could be sampled.
     """
-    ids, priorities, metrics = np.zeros(0, np.int64), np.zeros(0), {}
+    ids, priorities, metrics, updates = np.zeros(0, np.int64), np.zeros(0), {}, 0
     while True:
-        batch_ids, batch_weights, news = replay.sample(ids, priorities)
-        progress.update({key: news[key] for key in ("global_step", "prior_steps", "roles")})
+        batch_ids, batch_weights, state, events = replay.sample(ids, priorities)
         td_errors = []
-        for ids_, weights_ in zip(batch_ids, batch_weights):
-            td_error, metrics = agent.update(gather(store, ids_, args, weights_), news["global_step"])
+        for row_ids, row_weights in zip(batch_ids, batch_weights):
+            batch = gather(store.array, row_ids, row_weights, args)
+            td_error, metrics = agent.update(batch, state["global_step"])
             td_errors.append(td_error)
-            progress["updates"] += 1
-            if progress["updates"] % args.publish_frequency == 0:
+            updates += 1
+            if updates % args.publish_frequency == 0:
                 publish(weights, agent.network)
         ids, priorities = batch_ids.ravel(), np.zeros(0)
-        if td_errors:  # the one place that waits for the device
-            priorities = torch.cat(td_errors).abs().cpu().numpy()
+        if td_errors:
+            priorities = torch.cat(td_errors).abs().cpu().numpy()  # the one place that waits for the device
             if not np.isfinite(priorities).all():
-                sys.exit(f"error: the TD error is no longer finite, at update {progress['updates']:,}; "
-                         "lower --learning-rate, or go on from the last checkpoint with --resume")
-        log(news, metrics)
+                sys.exit(f"error: a TD error is no longer finite by update {state['updates']:,}; lower "
+                         "--learning-rate, or go on from the last checkpoint with --resume")
+        after_call(state, events, metrics)
         if not td_errors:
-            if news["global_step"] >= args.total_timesteps:
+            if state["global_step"] >= args.total_timesteps:
                 return
             wait()
 
 
-# -------------------------------------------------------------------------------------------------------- Processes
-def die_with_learner(folder: str | None = None) -> None:
-    """Ends this child as soon as the learner's process is gone, however it went; removes the run's socket folder."""
+# -------------------------------------------------------------------------------------------------- Processes
+def die_with_learner(folder: str = "") -> None:
+    """Ends this child as soon as the learner's process is gone, however it went; removes folder."""
     def watch():
         connection.wait([mp.parent_process().sentinel])
-        if folder is not None:
-            for path in (Path(folder) / "replay", Path(folder)):
-                path.unlink() if path.is_socket() else path.rmdir()
+        shutil.rmtree(folder, ignore_errors=True)
         os._exit(1)
     threading.Thread(target=watch, daemon=True).start()
 
@@ -756,7 +715,6 @@ def run_child(args: Args, index: int, prior: str | None, replay, store, weights)
     """The life of an actor's process, or, with index num_actors, of the evaluator's."""
     die_with_learner()
     torch.set_num_threads(1)
-    name = f"actor {index}" if index < args.num_actors else "evaluator"
     try:
         if index == args.num_actors:
             for _ in evaluator(args, replay, weights):
@@ -767,158 +725,153 @@ def run_child(args: Args, index: int, prior: str | None, replay, store, weights)
     except (EOFError, ConnectionError):
         os._exit(0)  # the manager is gone: the learner says so
     except BaseException:
-        replay.failed(name, traceback.format_exc())
+        replay.failed(mp.current_process().name, traceback.format_exc())
         os._exit(1)
+
+
+def deaf(start, *args) -> None:
+    """Calls start, which starts a child, with stop signals blocked: Ctrl-C is the learner's business."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+    start(*args)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
 
 
 class Crew:
     """The child processes: the replay's manager, the actors and the evaluator."""
 
-    def __init__(self, args: Args, priors: list[str], averages: list[float], store, weights, progress: dict):
-        self.args, self.store, self.weights = args, store, weights
-        self.priors = [None] * args.num_nature_actors + priors + [None]  # the evaluator comes last
-        methods = mp.get_all_start_methods()
-        self.context = mp.get_context("forkserver" if "forkserver" in methods else "spawn")
-        if "forkserver" in methods:  # children then start in a tenth of a second, and share what is imported
-            self.context.set_forkserver_preload(["torch", "torch.utils.tensorboard", "tyro", "imageio", "gymnasium",
-                                                 "ale_py.vector_env"])
-        self.deaths, self.processes, self.manager = [], [], None
-        resource_tracker.ensure_running()  # before the mask, which it would lift
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # Ctrl-C is the learner's business alone
+    def __init__(self, args: Args, priors: list[str], averages: list[float], store, weights, state: dict):
+        self.shared, self.deaths = (store, weights), []
+        method = "forkserver" if "forkserver" in mp.get_all_start_methods() else "spawn"
+        self.context = mp.get_context(method)
+        if method == "forkserver":  # children share what is imported here, and start in a tenth of a second
+            self.context.set_forkserver_preload(
+                ["torch", "torch.utils.tensorboard", "tyro", "imageio", "gymnasium", "ale_py.vector_env"])
+        resource_tracker.ensure_running()  # now, since it would lift the block on signals
         self.folder = tempfile.mkdtemp(prefix="ca2e-", dir="/tmp")  # private; short, as socket paths must be
-        self.manager = ReplayManager(address=f"{self.folder}/replay", ctx=self.context)
-        self.manager.start(initializer=die_with_learner, initargs=(self.folder,))
-        self.replay = self.manager.PrioritizedReplay(args, averages, progress)
-        self.processes = [self.start(index) for index in range(args.num_actors + 1)]
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        self.manager = managers.BaseManager(address=f"{self.folder}/replay", ctx=self.context)
+        deaf(self.manager.start, die_with_learner, (self.folder,))
+        self.replay = self.manager.PrioritizedReplay(args, averages, state)
+        self.children = [(args, index, prior) for index, prior in enumerate(
+            [None] * args.num_nature_actors + priors + [None])]  # the evaluator comes last
+        self.processes = [self.start(*child) for child in self.children]
 
-    def start(self, index: int):
-        """Starts an actor, or the evaluator, in its own part of the replay."""
+    def start(self, args: Args, index: int, prior: str | None):
+        """Starts an actor, or the evaluator; an actor started again goes on in its own part of the replay."""
         process = self.context.Process(
-            target=run_child, daemon=True,
-            args=(self.args, index, self.priors[index], self.replay, self.store, self.weights))
-        process.start()
+            target=run_child, args=(args, index, prior, self.replay, *self.shared), daemon=True,
+            name="the evaluator" if index == args.num_actors else f"actor {index}")
+        deaf(process.start)
         return process
 
     def restart_dead(self) -> int:
-        """Starts again what died; returns the deaths so far. Three of one child within a minute end the run."""
+        """Starts again what died; returns the deaths so far. Three of one within a minute end the run."""
         for index, process in enumerate(self.processes):
-            if process.exitcode is None:
-                continue
-            self.deaths.append((index, time.time()))
-            if sum(i == index and time.time() - t < 60 for i, t in self.deaths) >= 3:
-                name = f"actor {index}" if index < self.args.num_actors else "the evaluator"
-                sys.exit(f"error: {name} died three times within a minute (exit code {process.exitcode})")
-            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-            self.processes[index] = self.start(index)
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+            if process.exitcode is not None:
+                self.deaths.append((index, time.time()))
+                if sum(i == index and time.time() - t < 60 for i, t in self.deaths) == 3:
+                    sys.exit(f"error: {process.name} died three times within a minute")
+                self.processes[index] = self.start(*self.children[index])
         return len(self.deaths)
 
     def close(self) -> None:
         """Ends every child at once: none holds anything that a kill could harm."""
-        children = mp.active_children()
-        for child in children:
+        for child in (children := mp.active_children()):
             child.kill()
         for child in children:
             child.join()
-        for path in (Path(self.folder) / "replay", Path(self.folder)):
-            path.unlink(missing_ok=True) if not path.is_dir() else path.rmdir()
+        shutil.rmtree(self.folder, ignore_errors=True)
 
 
-# ------------------------------------------------------------------------------------------------------------- Main
+# ------------------------------------------------------------------------------------------------------- Main
 class Log:
     """TensorBoard and the progress line; only the learner's process writes either."""
 
-    def __init__(self, args: Args, run: Path, progress: dict):
-        self.args, self.progress = args, progress
-        self.writer = SummaryWriter(run, purge_step=progress["global_step"] + 1 if args.resume else None)
+    def __init__(self, args: Args, run: Path, state: dict):
+        self.args, self.first = args, (time.time(), state["global_step"], state["updates"])
+        self.before = self.first
+        self.writer = SummaryWriter(run, purge_step=state["global_step"] + 1 if args.resume else None)
         self.writer.add_text("args", "\n".join(f"    {key} = {value}" for key, value in asdict(args).items()))
-        self.start = self.shown = time.time()
-        self.first = self.before = (progress["global_step"], progress["updates"])
 
-    def __call__(self, news: dict, metrics: dict, deaths: int) -> None:
-        """Writes the news of one call to the replay; every LOG_SECONDS also the losses, rates and progress line."""
-        step, updates, now = self.progress["global_step"], self.progress["updates"], time.time()
-        for name, text in news["tracebacks"]:
-            print(f"\n{name} failed:\n{text}", file=sys.stderr, flush=True)
-        for role, episodic_return, length in news["episodes"]:
-            kind = "prior_" if role is None else ""
-            self.writer.add_scalar(f"charts/{kind}episodic_return", episodic_return, step)
-            self.writer.add_scalar(f"charts/{kind}episodic_length", length, step)
-        for evaluated_step, returns in news["evaluations"]:
-            self.progress["evaluations"].append(float(np.mean(returns)))
-            self.writer.add_scalar("charts/eval_return", np.mean(returns), evaluated_step)
-            self.writer.add_scalar("charts/eval_return_std", np.std(returns), evaluated_step)
-        if now - self.shown < LOG_SECONDS:
+    def __call__(self, state: dict, events: list, metrics: dict, deaths: int) -> None:
+        """Writes the events of one call to the replay; every LOG_SECONDS also the losses and rates."""
+        scalars, step = {}, state["global_step"]
+        for kind, *event in events:
+            if kind == "episode":
+                self.writer.add_scalar(f"charts/{event[0]}episodic_return", event[1], step)
+                self.writer.add_scalar(f"charts/{event[0]}episodic_length", event[2], step)
+            elif kind == "evaluation":
+                self.writer.add_scalar("charts/eval_return", event[1].mean(), event[0])
+                self.writer.add_scalar("charts/eval_return_std", event[1].std(), event[0])
+            else:
+                print(f"\n{event[0]} failed:\n{event[1]}", file=sys.stderr, flush=True)
+        now = (time.time(), step, state["updates"])
+        if now[0] - self.before[0] < LOG_SECONDS:
             return
-        seconds, self.shown = now - self.shown, now
-        sps, ups = (step - self.before[0]) / seconds, (updates - self.before[1]) / seconds
-        self.before = (step, updates)
-        ratio = news["sampled"] / max(1, news["inserted"] - self.args.learning_starts)
-        priors = [str(i) for i, role in enumerate(self.progress["roles"]) if role is None]
-        scalars = {"charts/SPS": sps, "charts/updates_per_second": ups, "charts/samples_per_insert": ratio,
-                   "charts/nature_steps": step - self.progress["prior_steps"],
-                   "charts/prior_steps": self.progress["prior_steps"], "charts/acting_priors": len(priors),
-                   "charts/restarts": deaths, **{name: value.item() for name, value in metrics.items()}}
+        seconds, steps, updates = (new - old for new, old in zip(now, self.before))
+        run_seconds, run_steps, run_updates = (new - old for new, old in zip(now, self.first))
+        self.before = now
+        priors = [str(index) for index, role in enumerate(state["roles"]) if role is None]
+        scalars = {
+            "charts/SPS": steps / seconds, "charts/updates_per_second": updates / seconds,
+            "charts/samples_per_insert":
+                run_updates * self.args.batch_size / max(1, run_steps - self.args.learning_starts),
+            "charts/nature_steps": step - state["prior_steps"], "charts/prior_steps": state["prior_steps"],
+            "charts/acting_priors": len(priors), "charts/restarts": deaths,
+            **{name: value.item() for name, value in metrics.items()}}
         for name, value in scalars.items():
             self.writer.add_scalar(name, value, step)
-        greedy = f"{self.progress['evaluations'][-1]:.1f}" if self.progress["evaluations"] else "none yet"
-        left = (self.args.total_timesteps - step) / max(1e-9, (step - self.first[0]) / (now - self.start))
-        print(f"step {step:,} of {self.args.total_timesteps:,} | {sps:.0f} steps/s | {ups:.0f} updates/s | "
-              f"{max(0.0, ratio):.1f} samples/insert | greedy return {greedy} | "
-              f"priors acting: {', '.join(priors) or 'none'} | {left / 60:.0f} min left", flush=True)
+        greedy = f"{state['evaluations'][-1]:.1f}" if state["evaluations"] else "none yet"
+        left = (self.args.total_timesteps - step) * run_seconds / max(1, run_steps) / 60
+        print(f"step {step:,} of {self.args.total_timesteps:,} | {steps / seconds:.0f} steps/s | "
+              f"{updates / seconds:.0f} updates/s | "
+              f"{scalars['charts/samples_per_insert']:.1f} samples/insert | greedy return {greedy} | priors acting: "
+              f"{', '.join(priors) or 'none'} | {left:.0f} min left",
+              flush=True)
 
 
 def check(args: Args) -> None:
     """Refuses settings that cannot work, each in one line."""
-    errors = {
-        "no actors: set --num-nature-actors or --num-prior-actors above 0": args.num_actors < 1,
-        "--batch-size, --n-step and --local-buffer-size must be 1 or more":
-            min(args.batch_size, args.n_step, args.local_buffer_size) < 1,
-        "--samples-per-insert must be 0 (run free) or more": args.samples_per_insert < 0,
-    }
-    for message in (message for message, wrong in errors.items() if wrong):
-        sys.exit(f"error: {message}")
-    if args.batch_size > args.buffer_size:
-        sys.exit(f"error: --batch-size {args.batch_size} is larger than --buffer-size {args.buffer_size}")
+    slots = min(args.buffer_size, args.total_timesteps)
     least = args.num_actors * (2 * args.local_buffer_size + STACK + args.n_step)
-    if args.part * args.num_actors < least - args.num_actors:
-        sys.exit(f"error: {args.num_actors} actors with a --local-buffer-size of {args.local_buffer_size} need a "
-                 f"--buffer-size and --total-timesteps of {least} at least")
-    if args.learning_starts >= args.total_timesteps:
-        sys.exit(f"error: --learning-starts {args.learning_starts} leaves nothing of --total-timesteps "
-                 f"{args.total_timesteps} to learn from")
-    needed = args.num_actors * args.part * (84 * 84 + 40) / 2**30
-    whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    limit = Path("/sys/fs/cgroup/memory.max")  # a container's own
-    if limit.exists() and limit.read_text().strip().isdigit():
-        whole = min(whole, int(limit.read_text()) / 2**30)
-    if needed > whole:
-        sys.exit(f"error: a replay of {args.num_actors * args.part:,} transitions needs {needed:.1f} GiB, this machine "
-                 f"has {whole:.1f}; lower --buffer-size to {int(args.buffer_size * 0.6 * whole / needed):,}")
-    meminfo = Path("/proc/meminfo")
-    if meminfo.exists():
+    whole = free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    if (limit := Path("/sys/fs/cgroup/memory.max")).exists() and limit.read_text().strip().isdigit():
+        whole = min(whole, int(limit.read_text()) / 2**30)  # a container's own
+    if (meminfo := Path("/proc/meminfo")).exists():
         free = int(meminfo.read_text().split("MemAvailable:")[1].split()[0]) / 2**20
-        if needed > free:
-            print(f"warning: the replay grows to {needed:.1f} GiB as it fills, {free:.1f} are free now", file=sys.stderr)
+    needed = slots * np.dtype(SLOT, align=True).itemsize / 2**30
+    for wrong, message in (
+        (args.num_actors < 1, "no actors: set --num-nature-actors or --num-prior-actors above 0"),
+        (args.batch_size > slots, f"--batch-size {args.batch_size} is larger than the buffer of {slots}"),
+        (slots < least, f"{args.num_actors} actors that deliver {args.local_buffer_size} steps at a time need "
+                        f"--buffer-size and --total-timesteps of {least} at least"),
+        (needed > whole, f"a replay of {slots:,} needs {needed:.1f} GiB of {whole:.1f}; lower --buffer-size"),
+    ):
+        if wrong:
+            sys.exit(f"error: {message}")
+    if needed > free:
+        print(f"warning: the replay will grow to {needed:.1f} GiB, only {free:.1f} are free", file=sys.stderr)
 
 
-def capture_video(env_id: str, q_network: QNetwork, path: Path, seed: int) -> None:
-    """Writes a greedy game as a colour GIF: a second environment in colour, same seed and actions, runs in lockstep."""
-    env, colour = make_env(env_id), make_env(env_id, grayscale=False)
-    fire, frames, life_lost = fire_action(env), [], False
-    states, info = env.reset(seed=seed)
-    frames.append(colour.reset(seed=seed)[0][0, -1])
-    while len(frames) < 10_000:  # 11 minutes of play
-        with torch.inference_mode():
-            action = fire if life_lost and fire is not None else int(q_network(torch.from_numpy(states)).argmax())
-        states, _, terminations, truncations, info = env.step(np.array([action]))
-        frames.append(colour.step(np.array([action]))[0][0, -1])
-        life_lost = bool(terminations[0]) and info["lives"][0] > 0
-        if (terminations[0] and info["lives"][0] == 0) or truncations[0]:
-            break
-    imageio.mimsave(path, frames[::2], duration=1000 / 7.5 / 2, loop=0)  # 7.5 frames a second, shown at twice the speed
-    print(f"video: {path}", flush=True)
+def parse() -> Args:
+    """The settings from the command line; with --resume, those of that run, but for flags given anew."""
+    args = tyro.cli(Args)
+    if args.resume:
+        try:
+            saved = torch.load(Path(args.resume) / "agent.pt", map_location="cpu", weights_only=True)["args"]
+        except Exception as error:
+            sys.exit(f"error: {args.resume} holds no agent.pt to go on from ({type(error).__name__})")
+        args = tyro.cli(Args, default=Args(**{**saved, "resume": args.resume}))
+    return args
+
+
+def play_saved(args: Args, path: Path, network: QNetwork) -> float:
+    """Twenty greedy games of network, their average printed and returned; --capture-video films the first."""
+    film = [] if args.capture_video else None
+    returns = play_games(args.env_id, network, 20, args.seed, film)
+    print(f"{path}: {returns.mean():.2f} +- {returns.std():.2f} over 20 greedy games", flush=True)
+    if film:
+        imageio.mimsave(path.with_suffix(".gif"), film[::2], duration=66, loop=0)  # twice the speed of play
+    return float(returns.mean())
 
 
 def main(args: Args) -> None:
@@ -928,63 +881,61 @@ def main(args: Args) -> None:
     torch.backends.cudnn.deterministic = args.torch_deterministic
     torch.set_num_threads(max(1, torch.get_num_threads() // 2))  # the actors need the rest
     device = torch.device("cuda" if args.cuda and torch.cuda.is_available() else "cpu")
-    env = make_env(args.env_id)
-    num_actions = int(env.single_action_space.n)
-    env.close()
-    greedy_network = QNetwork(num_actions)  # what evaluation and video play with, on the CPU
+    num_actions = make_env(args.env_id)[1]
+    cpu_network = QNetwork(num_actions)
     if args.evaluate:
-        greedy_network.load_state_dict(load_checkpoint(args.evaluate, args.env_id, greedy_network)["network"])
-        returns = play_games(args.env_id, greedy_network, 20, args.seed)
-        print(f"{args.evaluate}: {returns.mean():.2f} +- {returns.std():.2f} over 20 greedy games")
-        if args.capture_video:
-            capture_video(args.env_id, greedy_network, Path(args.evaluate).with_suffix(".gif"), args.seed)
+        cpu_network.load_state_dict(load_checkpoint(args.evaluate, args.env_id, cpu_network)["network"])
+        play_saved(args, Path(args.evaluate), cpu_network)
         return
-    priors, averages = find_priors(args, greedy_network)
-    agent = DQN(args, num_actions, device)
-    progress = {"global_step": 0, "prior_steps": 0, "updates": 0, "evaluations": [],
-                "roles": [*range(args.num_nature_actors), *[None] * args.num_prior_actors]}
-    run = Path(args.resume or f"runs/{args.env_id.replace('/', '-')}__{ALGO}__{args.seed}__{int(time.time())}")
+    priors, averages = find_priors(args, cpu_network)
+    name = f"{args.env_id.replace('/', '-')}__{ALGO}__{args.seed}__{int(time.time())}"
+    run = Path(args.resume or f"runs/{name}")
+    # roles: an actor's place on the epsilon ladder, None while it acts as a prior; evaluations: their averages
+    state = {"global_step": 0, "prior_steps": 0, "updates": 0, "evaluations": [],
+             "roles": [*range(args.num_nature_actors), *[None] * args.num_prior_actors]}
     if args.resume:
-        checkpoint = load_checkpoint(run / "resume.pt", args.env_id, greedy_network)
-        agent.load(checkpoint)
-        progress.update({key: checkpoint[key] for key in progress})
-        print(f"resumed {run} at step {progress['global_step']:,}; the replay is filled anew", flush=True)
+        checkpoint = load_checkpoint(run / "agent.pt", args.env_id, cpu_network)
+        state = checkpoint["state"]
+        print(f"resumed at step {state['global_step']:,}; the replay is filled anew", flush=True)
+    agent = DQN(args, num_actions, device, state["global_step"])
+    for name, part in agent.parts.items() if args.resume else ():
+        part.load_state_dict(checkpoint[name])
     try:
         run.mkdir(parents=True, exist_ok=True)
-        log = Log(args, run, progress)
+        log = Log(args, run, state)
     except OSError as error:
-        sys.exit(f"error: cannot write to {run}: {error.strerror}; run where you may write")
+        sys.exit(f"error: cannot write to {run} ({error.strerror}); run where you may write")
 
-    def save(name: str, average_return: float, episodes: int, **rest) -> None:
-        network = {key: tensor.cpu() for key, tensor in agent.network.state_dict().items()}
-        save_checkpoint(run / name, {"format": CHECKPOINT_FORMAT, "algo": ALGO, "env_id": args.env_id,
-                                     "network": network, "average_return": average_return, "episodes": episodes,
-                                     "global_step": progress["global_step"], **rest})
+    def save(average_return: float, episodes: int) -> None:
+        parts = {name: part.state_dict() for name, part in agent.parts.items()}
+        save_checkpoint(run / "agent.pt", {
+            "format": CHECKPOINT_FORMAT, "algo": ALGO, "env_id": args.env_id, "args": asdict(args), "state": state,
+            "average_return": average_return, "episodes": episodes, "global_step": state["global_step"], **parts})
 
-    def save_progress() -> None:
-        newest = progress["evaluations"][-1] if progress["evaluations"] else -float("inf")
-        save("resume.pt", newest, args.eval_episodes, **agent.state(), **{**progress, "args": asdict(args)})
+    stop, saved, crew = [], time.time(), None
 
-    stop, saved = [], time.time()
-
-    def after_call(news: dict, metrics: dict) -> None:
-        nonlocal saved
-        log(news, metrics, crew.restart_dead() if crew else 0)
-        if stop:
-            raise KeyboardInterrupt
-        if time.time() - saved > SAVE_SECONDS:
-            save_progress()
+    def after_call(newest_state: dict, events: list, metrics: dict) -> None:
+        nonlocal state, saved
+        state = newest_state
+        log(state, events, metrics, crew.restart_dead() if crew else 0)
+        if stop or time.time() - saved > SAVE_SECONDS:
+            save((state["evaluations"] or [-float("inf")])[-1], args.eval_episodes)
             saved = time.time()
+        if stop:
+            print(f"\nstopped at step {state['global_step']:,}; go on with "
+                  f"`python {Path(__file__).name} --resume {run}`", flush=True)
+            sys.exit(128 + stop[0])
 
-    for signum in (signal.SIGINT, signal.SIGTERM):
+    for signum in STOP_SIGNALS:
         signal.signal(signum, lambda number, frame: stop.append(number))
-    store = replay_arrays(args)
-    weights, crew = shared_weights(agent.network), None
+    store = SharedArray(args.num_actors * args.part, SLOT)
+    num_weights = sum(parameter.numel() for parameter in agent.network.parameters())
+    weights = SharedArray(1, [("version", np.int64), ("vector", np.float32, (num_weights,))])
     publish(weights, agent.network)
-    print(f"{run} | {args.num_nature_actors} nature and {args.num_prior_actors} prior actors, learner on {device}", flush=True)
+    print(f"{run} | {args.num_nature_actors} nature + {args.num_prior_actors} prior actors | learner on {device}", flush=True)
     try:
         if args.sync:
-            replay = PrioritizedReplay(args, averages, progress)
+            replay = PrioritizedReplay(args, averages, state)
             actors = [actor(args, index, prior, replay, store, weights)
                       for index, prior in enumerate([None] * args.num_nature_actors + priors)]
             evaluations = evaluator(args, replay, weights)
@@ -995,30 +946,21 @@ def main(args: Args) -> None:
                         next(actors[index])
                 next(evaluations)
         else:
-            crew = Crew(args, priors, averages, store, weights, progress)
+            crew = Crew(args, priors, averages, store, weights, state)
             replay, wait = crew.replay, lambda: time.sleep(0.002)
-        learner(args, agent, replay, store, weights, progress, after_call, wait)
-    except KeyboardInterrupt:
-        save_progress()
-        print(f"\nstopped at step {progress['global_step']:,}; "
-              f"go on with `python {Path(__file__).name} --resume {run}`", flush=True)
-        sys.exit(128 + stop[0])
+        learner(args, agent, replay, store, weights, after_call, wait)
     except (EOFError, ConnectionError) as error:
-        sys.exit(f"error: the replay's manager process died ({type(error).__name__}), out of memory perhaps; "
+        sys.exit(f"error: the replay's manager died ({type(error).__name__}), out of memory perhaps; "
                  f"go on from the last checkpoint with --resume {run}")
     finally:
         if crew is not None:
             crew.close()
-    save_progress()
-    greedy_network.load_state_dict(agent.network.state_dict())
-    returns = play_games(args.env_id, greedy_network, 20, args.seed)
-    log.writer.add_scalar("charts/final_return", returns.mean(), progress["global_step"])
+    cpu_network.load_state_dict(agent.network.state_dict())
+    average_return = play_saved(args, run / "agent.pt", cpu_network)
+    log.writer.add_scalar("charts/final_return", average_return, state["global_step"])
     log.writer.close()
-    save("agent.pt", float(returns.mean()), 20)
-    print(f"{run}/agent.pt: {returns.mean():.2f} +- {returns.std():.2f} over 20 greedy games", flush=True)
-    if args.capture_video:
-        capture_video(args.env_id, greedy_network, run / "agent.gif", args.seed)
+    save(average_return, 20)
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Args))
+    main(parse())

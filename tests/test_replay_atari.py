@@ -22,10 +22,12 @@ def slow_return(rewards, terminations, last, t, n, gamma):
 def test_sampled_states_equal_the_environments_own_stacks(env_id, monkeypatch):
     args = ca2e.Args(env_id=env_id, num_nature_actors=2, num_prior_actors=0, buffer_size=1500, total_timesteps=10**9,
                      start_e=1.0, min_start_e=1.0, end_e=1.0, learning_starts=0, samples_per_insert=0)
-    store = ca2e.replay_arrays(args)
-    progress = {"global_step": 0, "prior_steps": 0, "roles": [0, 1], "evaluations": []}
-    replay = ca2e.PrioritizedReplay(args, [], progress)
-    weights = ca2e.shared_weights(network := ca2e.QNetwork(6 if "Pong" in env_id else 4))
+    store = ca2e.SharedArray(args.num_actors * args.part, ca2e.SLOT)
+    state = {"global_step": 0, "prior_steps": 0, "updates": 0, "roles": [0, 1], "evaluations": []}
+    replay = ca2e.PrioritizedReplay(args, [], state)
+    network = ca2e.QNetwork(6 if "Pong" in env_id else 4)
+    size = sum(parameter.numel() for parameter in network.parameters())
+    weights = ca2e.SharedArray(1, [("version", np.int64), ("vector", np.float32, (size,))])
     ca2e.publish(weights, network)
 
     seen = {0: [], 1: []}  # everything that every actor saw and did, in order
@@ -43,9 +45,9 @@ def test_sampled_states_equal_the_environments_own_stacks(env_id, monkeypatch):
             next(a)
         if block % 3:
             continue
-        ids, batch_weights, _ = replay.sample(np.zeros(0, np.int64), np.zeros(0))
+        ids, batch_weights, _, _ = replay.sample(np.zeros(0, np.int64), np.zeros(0))
         for row, row_weights in zip(ids[:4], batch_weights):
-            states, actions, returns, discounts, next_states, got_weights = ca2e.gather(store, row, args, row_weights)
+            states, actions, returns, discounts, next_states, got_weights = ca2e.gather(store.array, row, row_weights, args)
             assert (got_weights == row_weights).all()
             for j, identity in enumerate(row):
                 slot = identity % capacity
