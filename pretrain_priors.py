@@ -12,19 +12,19 @@
 # ///
 """Trains the baseline agents that act as priors in CA2E, and writes their checkpoints.
 
-CA2E (Bai et al., "Compound Asynchronous Exploration and Exploitation") lets trained baseline agents, the prior actors,
-play beside exploring ones. The paper took its three priors from "different pre-training DQN algorithms"; this script
-trains them: `dqn`, `double-dqn` and `n-step-double-dqn`, one network architecture, one process, uniform replay.
+CA2E (Bai et al., "Compound Asynchronous Exploration and Exploitation") lets trained baseline agents, the prior
+actors, play beside exploring ones. The paper took its three priors from "different pre-training DQN algorithms";
+this script trains such: `dqn`, `double-dqn`, `n-step-double-dqn`, of one network architecture, in one process.
 
-    several environments, stepped together  -->  UniformReplay (each frame once)  -->  update  -->  q_network
-                 ^                                                                                      |
-                 +------------------------- epsilon-greedy actions -------------------------------------+
+    several environments, stepped together  -->  UniformReplay  -->  update  -->  q_network
+                 ^                                                                    |
+                 +----------------------- epsilon-greedy actions ---------------------+
 
-    python pretrain_priors.py --env-id PongNoFrameskip-v4 --algo n-step-double-dqn
-    python pretrain_priors.py --env-id PongNoFrameskip-v4 --algo dqn --target-return 12    # a weaker prior, sooner
+    python pretrain_priors.py --env-id PongNoFrameskip-v4 --bf16                           # 20 on Pong: 40 minutes
+    python pretrain_priors.py --env-id PongNoFrameskip-v4 --algo dqn --target-return 12    # a weaker one, sooner
     python pretrain_priors.py --env-id PongNoFrameskip-v4 --algo dqn --resume              # after an interruption
 
-The result is priors/<env_id>/<algo>.pt. Read `update` first (the three algorithms differ in two lines), then `main`.
+The result is priors/<env_id>/<algo>.pt. Read `td_target` first (all that tells the three apart), then `main`.
 """
 
 import os
@@ -47,7 +47,7 @@ from torch.utils.tensorboard import SummaryWriter
 CHECKPOINT_FORMAT = 1
 
 
-# ------------------------------------------------------------------------------------------------------------- Args
+# ------------------------------------------------------------------------------------------------------- Args
 @dataclass
 class Args:
     # Run
@@ -101,9 +101,9 @@ class Args:
     """agent steps over which epsilon falls [OpenAI baselines deepq]"""
 
 
-# ------------------------------------------------------------------------------------------------------ Environment
+# ------------------------------------------------------------------------------------------------ Environment
 def atari_game(env_id: str) -> tuple[str, float]:
-    """The ROM name and the probability of a sticky action behind a registered Atari id; exits on any other id."""
+    """ROM name and probability of a sticky action behind a registered Atari id; exits on any other id."""
     gym.register_envs(ale_py)
     try:
         spec = gym.spec(env_id)
@@ -117,25 +117,23 @@ def atari_game(env_id: str) -> tuple[str, float]:
     return spec.kwargs["game"], spec.kwargs["repeat_action_probability"]
 
 
-def make_env(env_id: str, num_envs: int = 1, grayscale: bool = True) -> AtariVectorEnv:
-    """Atari as App. A has it: frame skip 4, gray 84x84, stack of 4, up to 30 no-ops; observations (num_envs, 4, 84, 84).
+def make_env(env_id: str, num_envs: int = 1, gray: bool = True) -> tuple[AtariVectorEnv, int, int | None]:
+    """Atari as App. A has it, states (num_envs, 4, 84, 84); its number of actions; the index of FIRE, if any.
 
-    `terminated` is true at every lost life (Deviation 18), the game is over when it is true and no lives are left.
-    The step after a game's end ignores its action and returns the next game's first observation.
+    `terminated` is true at every lost life (Deviation 18): the game is over when no lives are left either, until
+    then it may wait for FIRE. The step after a game's end ignores its action and returns the next game's start.
     """
     game, sticky = atari_game(env_id)
-    size = {} if grayscale else {"img_height": 210, "img_width": 160, "stack_num": 1}
-    return AtariVectorEnv(game, num_envs, num_threads=1, repeat_action_probability=sticky, reward_clipping=False,
-                          life_loss_info=True, grayscale=grayscale, **size)
+    size = {} if gray else {"img_height": 210, "img_width": 160, "stack_num": 1}
+    env = AtariVectorEnv(  # frame skip 4 and up to 30 no-ops are its defaults
+        game, num_envs, num_threads=1, repeat_action_probability=sticky, reward_clipping=False,
+        life_loss_info=True, grayscale=gray, **size)
+    buttons = list(env.ale.get_action_set())
+    fire = buttons.index(ale_py.Action.FIRE) if ale_py.Action.FIRE in buttons else None
+    return env, len(buttons), fire
 
 
-def fire_action(env: AtariVectorEnv) -> int | None:
-    """The index of FIRE, which some games wait for after a lost life; None where the game has no such button."""
-    actions = list(env.ale.get_action_set())
-    return actions.index(ale_py.Action.FIRE) if ale_py.Action.FIRE in actions else None
-
-
-# --------------------------------------------------------------------------------------------------------- Networks
+# --------------------------------------------------------------------------------------------------- Networks
 class QNetwork(nn.Module):
     """q(s, .) of App. A: 3 convolutions, 512 hidden units with layer norm, one linear output per action."""
 
@@ -155,33 +153,38 @@ class QNetwork(nn.Module):
         return self.network(states / 255.0)
 
 
-def play_games(env_id: str, q_network: QNetwork, games: int, seed: int, epsilon: float = 0.001) -> np.ndarray:
-    """Unclipped returns (games,) of full games, all played side by side, acting greedily but for epsilon."""
-    env, rng = make_env(env_id, games), np.random.default_rng(seed)
-    fire, num_actions = fire_action(env), env.single_action_space.n
-    states, info = env.reset(seed=seed)
-    returns, playing, lives, life_lost = np.zeros(games), np.ones(games, bool), info["lives"], np.zeros(games, bool)
+def play_games(env_id: str, q_network: QNetwork, games: int, seed: int, film: list | None = None):
+    """Unclipped returns (games,) of full games played side by side, greedy but for an epsilon of 0.001.
+
+    film collects the first game's screens: a second environment in colour, same seed and actions, keeps step.
+    """
+    (env, num_actions, fire), rng = make_env(env_id, games), np.random.default_rng(seed)
+    states, _ = env.reset(seed=seed)
+    returns, playing, life_lost = np.zeros(games), np.ones(games, bool), np.zeros(games, bool)
+    if film is not None:
+        colour = make_env(env_id, gray=False)[0]
+        film.append(colour.reset(seed=seed)[0][0, -1])
     while playing.any():
-        actions = np.zeros(games, np.int64)
+        actions = rng.integers(num_actions, size=games)
+        greedy = playing & (rng.random(games) >= 0.001)
         with torch.inference_mode():
-            actions[playing] = q_network(torch.from_numpy(states[playing])).argmax(1).numpy()
-        random = rng.random(games) < epsilon
-        actions[random] = rng.integers(num_actions, size=random.sum())
+            actions[greedy] = q_network(torch.from_numpy(states[greedy])).argmax(1).numpy()
         if fire is not None:
             actions[life_lost] = fire
+        if film is not None and playing[0]:
+            film.append(colour.step(actions[:1])[0][0, -1])
         states, rewards, terminations, truncations, info = env.step(actions)
         returns += rewards * playing
-        life_lost, lives = terminations & (info["lives"] > 0), info["lives"]
-        playing &= ~((terminations & (lives == 0)) | truncations)
-    env.close()
+        life_lost = terminations & (info["lives"] > 0)
+        playing &= ~((terminations & ~life_lost) | truncations)
     return returns
 
 
-# ----------------------------------------------------------------------------------------------------------- Replay
+# ----------------------------------------------------------------------------------------------------- Replay
 class UniformReplay:
     """A ring of time steps; row t holds what every environment saw and did at t, each frame once.
 
-    A game's last observation takes a row entry of its own (`last`), whose action was ignored: it is no transition.
+    A game's last observation takes a place of its own (`last`), whose action was ignored: it is no transition.
     """
 
     def __init__(self, rows: int, num_envs: int, seed: int):
@@ -207,25 +210,55 @@ class UniformReplay:
         frames[back > self.ages[t % self.rows, e][:, None]] = 0
         return frames
 
-    def sample(self, batch_size: int, n: int, gamma: float):
-        """(s_t, a_t, n-step return, s_{t+k}, gamma^k or 0): (B, 4, 84, 84), (B,), (B,), (B, 4, 84, 84), (B,)."""
+    def sample(self, batch_size: int, n: int, gamma: float) -> tuple[np.ndarray, ...]:
+        """states, actions, n-step returns, discounts, next_states: (B, 4, 84, 84) the states, (B,) the others."""
         low, high = max(0, self.count - self.rows + 3), self.count - n
         t = self.rng.integers(low, high, batch_size)
         e = self.rng.integers(self.num_envs, size=batch_size)
         while (ended := self.last[t % self.rows, e]).any():
             t[ended] = self.rng.integers(low, high, ended.sum())
         returns, discounts = np.zeros(batch_size, np.float32), np.zeros(batch_size, np.float32)
-        k, open_ = np.zeros(batch_size, np.int64), np.ones(batch_size, bool)  # a window is cut where a life or game ends
-        for i in range(n):
+        k, open_ = np.zeros(batch_size, np.int64), np.ones(batch_size, bool)
+        for i in range(n):  # a window is cut where a life is lost or a game ends
             row, after = (t + i) % self.rows, (t + i + 1) % self.rows
             returns += open_ * gamma**i * self.rewards[row, e]  # G_t = sum_i gamma^i R_{t+i+1}  (B,)
-            discounts = np.where(open_, gamma ** (i + 1) * ~self.terminations[row, e], discounts).astype(np.float32)
+            discounts[open_] = (gamma ** (i + 1) * ~self.terminations[row, e])[open_]
             k += open_
             open_ &= ~(self.terminations[row, e] | self.last[after, e])
-        return self.stacks(t, e), self.actions[t % self.rows, e], returns, self.stacks(t + k, e), discounts
+        return self.stacks(t, e), self.actions[t % self.rows, e], returns, discounts, self.stacks(t + k, e)
 
 
-# ---------------------------------------------------------------------------------------------------------- Learner
+class Player:
+    """The environments, stepped together with epsilon-greedy actions, and stored step by step in the replay."""
+
+    def __init__(self, args: Args, replay: UniformReplay, seed: int):
+        self.env, self.num_actions, self.fire = make_env(args.env_id, args.num_envs)
+        self.replay, self.rng = replay, np.random.default_rng(seed)
+        self.states, _ = self.env.reset(seed=seed)
+        self.life_lost, self.last = np.zeros(args.num_envs, bool), np.zeros(args.num_envs, bool)
+        self.ages, self.returns = np.zeros(args.num_envs, np.int64), np.zeros(args.num_envs)
+
+    def step(self, q_network: QNetwork, epsilon: float, device: torch.device) -> list[float]:
+        """One step of every environment; the unclipped returns of the games that it ended."""
+        with torch.inference_mode():
+            actions = q_network(torch.from_numpy(self.states).to(device)).argmax(1).cpu().numpy()
+        random = self.rng.random(len(actions)) < epsilon
+        actions[random] = self.rng.integers(self.num_actions, size=random.sum())
+        if self.fire is not None:
+            actions[self.life_lost] = self.fire
+        next_states, rewards, terminations, truncations, info = self.env.step(actions)
+        self.replay.add(self.states[:, -1], actions, np.clip(rewards, -1, 1), terminations, self.ages, self.last)
+        self.returns += rewards
+        self.ages = np.where(self.last, 0, self.ages + 1)  # after a game's last state comes the next game's first
+        self.life_lost = terminations & (info["lives"] > 0)
+        self.last = ((terminations & ~self.life_lost) | truncations) & ~self.last
+        ended = self.returns[self.last].tolist()
+        self.returns[self.last] = 0
+        self.states = next_states
+        return ended
+
+
+# ---------------------------------------------------------------------------------------------------- Learner
 def td_target(algo: str, q_network, target_network, returns, next_states, discounts) -> torch.Tensor:
     """(B,): G_t + gamma^k q(s_{t+k}, a*; theta-); a* by theta- in DQN, by theta in double DQN."""
     next_q = target_network(next_states)  # (B, num_actions)
@@ -235,7 +268,7 @@ def td_target(algo: str, q_network, target_network, returns, next_states, discou
 
 def update(args: Args, q_network, target_network, optimizer, batch) -> tuple[torch.Tensor, torch.Tensor]:
     """One gradient step; returns the loss and the mean q(s_t, a_t), still on the device."""
-    states, actions, returns, next_states, discounts = batch
+    states, actions, returns, discounts, next_states = batch
     with torch.autocast(states.device.type, torch.bfloat16, enabled=args.bf16):
         with torch.no_grad():
             target = td_target(args.algo, q_network, target_network, returns, next_states, discounts)
@@ -248,9 +281,8 @@ def update(args: Args, q_network, target_network, optimizer, batch) -> tuple[tor
     return loss.detach(), q_values.detach().mean()
 
 
-def save(path: Path, checkpoint: dict) -> None:
+def save_checkpoint(path: Path, checkpoint: dict) -> None:
     """Writes under a temporary name, then renames: whoever looks finds the old file or the new one, whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".tmp")
     with open(temporary, "wb") as file:
         torch.save(checkpoint, file)
@@ -259,119 +291,108 @@ def save(path: Path, checkpoint: dict) -> None:
     os.replace(temporary, path)
 
 
-def write_prior(args: Args, path: Path, network: dict, global_step: int, num_actions: int) -> float:
-    """Stores the network in float16 and, with it, r-bar: the average return of 20 games played from what is stored."""
-    network = {name: tensor.half() for name, tensor in network.items()}
+def cpu_copy(network: QNetwork, dtype=torch.float32) -> dict:
+    """The network's tensors, copied to the CPU."""
+    return {name: tensor.detach().to("cpu", dtype, copy=True) for name, tensor in network.state_dict().items()}
+
+
+def greedy_returns(args: Args, num_actions: int, network: dict, games: int, seed: int) -> np.ndarray:
+    """Unclipped returns of full greedy games, as the evaluator of CA2E measures them."""
     q_network = QNetwork(num_actions)
     q_network.load_state_dict(network)
-    average_return = float(play_games(args.env_id, q_network, 20, seed=10_000 + args.seed).mean())
-    save(path, {"format": CHECKPOINT_FORMAT, "algo": args.algo, "env_id": args.env_id, "network": network,
-                "average_return": average_return, "episodes": 20, "global_step": global_step})
-    return average_return
+    return play_games(args.env_id, q_network, games, seed)
+
+
+def load_state(path: Path, args: Args) -> dict:
+    """What an interrupted run left; exits with one line where there is nothing to go on from."""
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        assert (state["format"], state["algo"], state["env_id"]) == (CHECKPOINT_FORMAT, args.algo, args.env_id)
+        return state
+    except Exception as error:
+        sys.exit(f"error: cannot go on from {path} ({type(error).__name__}); start without --resume")
 
 
 def main(args: Args) -> None:
-    """Acts, stores and learns in turn; keeps the network that evaluated best; measures it and ships it."""
+    """Acts, stores and learns in turn; keeps the network that evaluated best; measures it (rbar) and ships it."""
     device = torch.device("cuda" if args.cuda and torch.cuda.is_available() else "cpu")
     torch.manual_seed(args.seed)
-    rng = np.random.default_rng(args.seed)
-    env = make_env(args.env_id, args.num_envs)
-    num_actions, fire = int(env.single_action_space.n), fire_action(env)
+    num_actions = make_env(args.env_id)[1]
     q_network, target_network = QNetwork(num_actions), QNetwork(num_actions)
     target_network.load_state_dict(q_network.state_dict())
-    q_network, target_network = (net.to(device, memory_format=torch.channels_last) for net in (q_network, target_network))
+    for network in (q_network, target_network):
+        network.to(device, memory_format=torch.channels_last)
     optimizer = torch.optim.Adam(q_network.parameters(), lr=args.learning_rate, fused=True)
     n = args.n_step if args.algo == "n-step-double-dqn" else 1
 
-    run = Path("runs") / f"{args.env_id}__{args.algo}__{args.seed}"
-    state_path, prior_path = run / "resume.pt", Path(args.prior_dir) / args.env_id / f"{args.algo}.pt"
-    global_step, best, best_network, best_step = 0, -float("inf"), None, 0
+    run = Path("runs") / f"{args.env_id.replace('/', '-')}__{args.algo}__{args.seed}"
+    header = {"format": CHECKPOINT_FORMAT, "algo": args.algo, "env_id": args.env_id}
+    state = {"global_step": 0, "best": -float("inf"), "best_network": cpu_copy(q_network), "best_step": 0}
     if args.resume:
-        state = torch.load(state_path, map_location=device, weights_only=True)
-        q_network.load_state_dict(state["network"])
-        target_network.load_state_dict(state["target"])
-        optimizer.load_state_dict(state["optimizer"])
-        global_step, best, best_network, best_step = (state[k] for k in ("global_step", "best", "best_network", "best_step"))
-    first_step = global_step
-    writer = SummaryWriter(run, purge_step=global_step + 1 if args.resume else None)
+        found = load_state(run / "resume.pt", args)
+        state = {key: found[key] for key in state}
+        for name, part in (("network", q_network), ("target", target_network), ("optimizer", optimizer)):
+            part.load_state_dict(found[name])
+    step = first_step = state["global_step"]
+    writer = SummaryWriter(run, purge_step=step + 1 if args.resume else None)
 
-    def save_state() -> None:
-        save(state_path, {"format": CHECKPOINT_FORMAT, "algo": args.algo, "env_id": args.env_id,
-                          "network": q_network.state_dict(), "target": target_network.state_dict(),
-                          "optimizer": optimizer.state_dict(), "global_step": global_step, "best": best,
-                          "best_network": best_network, "best_step": best_step})
+    def save() -> None:
+        save_checkpoint(run / "resume.pt", {**header, **state, "network": q_network.state_dict(),
+                                            "target": target_network.state_dict(), "optimizer": optimizer.state_dict()})
 
-    rb = UniformReplay(args.buffer_size // args.num_envs, args.num_envs, args.seed)
-    states, info = env.reset(seed=args.seed + global_step)
-    life_lost, last = np.zeros(args.num_envs, bool), np.zeros(args.num_envs, bool)
-    ages, game_returns = np.zeros(args.num_envs, np.int64), np.zeros(args.num_envs)
-    start_time = saved_at = time.time()
-    losses = None
-    stop = []
+    replay = UniformReplay(args.buffer_size // args.num_envs, args.num_envs, args.seed)
+    player = Player(args, replay, args.seed + step)
+    stop, start, saved, losses = [], time.time(), time.time(), ()
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, lambda number, frame: stop.append(number))
-    while global_step < args.total_timesteps and best < args.target_return and not stop:
-        # act: epsilon-greedy, all environments in one forward pass
-        fraction = min(1.0, global_step / args.exploration_steps)
-        epsilon = args.start_e + fraction * (args.end_e - args.start_e)
-        actions = rng.integers(num_actions, size=args.num_envs)
-        greedy = rng.random(args.num_envs) >= epsilon
-        with torch.inference_mode():
-            q = q_network(torch.from_numpy(states).to(device)).argmax(1).cpu().numpy()
-        actions = np.where(greedy, q, actions)
-        if fire is not None:
-            actions[life_lost] = fire
-        next_states, rewards, terminations, truncations, info = env.step(actions)
-        rb.add(states[:, -1], actions, np.clip(rewards, -1, 1), terminations, ages, last)
-        game_returns += rewards
-        ages = np.where(last, 0, ages + 1)  # where the game had ended, this step returned the next game's first frame
-        last = ((terminations & (info["lives"] == 0)) | truncations) & ~last
-        life_lost = terminations & (info["lives"] > 0)
-        for game_return in game_returns[last]:
-            writer.add_scalar("charts/episodic_return", game_return, global_step)
-        game_returns[last] = 0
-        states = next_states
-        before, global_step = global_step, global_step + args.num_envs
 
-        # learn
-        if global_step - first_step > args.learning_starts:
-            for _ in range(global_step // args.train_frequency - before // args.train_frequency):
-                batch = [torch.from_numpy(array).to(device) for array in rb.sample(args.batch_size, n, args.gamma)]
-                losses = update(args, q_network, target_network, optimizer, batch)
-            if global_step // args.target_network_frequency > before // args.target_network_frequency:
-                target_network.load_state_dict(q_network.state_dict())
+    while step < args.total_timesteps and state["best"] < args.target_return and not stop:
+        epsilon = args.start_e + min(1.0, step / args.exploration_steps) * (args.end_e - args.start_e)
+        for game_return in player.step(q_network, epsilon, device):
+            writer.add_scalar("charts/episodic_return", game_return, step)
+        before, step = step, step + args.num_envs
+        state["global_step"] = step
 
-        # evaluate, log, save
-        if losses is not None and global_step // 1000 > before // 1000:
-            sps = (global_step - first_step) / (time.time() - start_time)
-            for name, value in zip(("losses/td_loss", "losses/q_values"), losses):
-                writer.add_scalar(name, value.item(), global_step)
-            writer.add_scalar("charts/SPS", sps, global_step)
-            writer.add_scalar("charts/epsilon", epsilon, global_step)
-            print(f"step {global_step:,}/{args.total_timesteps:,} | {sps:.0f} steps/s | epsilon {epsilon:.2f} | best {best:g}",
-                  flush=True)
-        if losses is not None and global_step // args.eval_frequency > before // args.eval_frequency:
-            network = {name: tensor.detach().cpu().clone() for name, tensor in q_network.state_dict().items()}
-            judge = QNetwork(num_actions)
-            judge.load_state_dict(network)
-            returns = play_games(args.env_id, judge, args.eval_episodes, seed=20_000 + global_step)
-            writer.add_scalar("charts/eval_return", returns.mean(), global_step)
-            writer.add_scalar("charts/eval_return_std", returns.std(), global_step)
-            print(f"step {global_step:,}: greedy return {returns.mean():.2f} +- {returns.std():.2f}", flush=True)
-            if returns.mean() > best:
-                best, best_network, best_step = float(returns.mean()), network, global_step
-        if time.time() - saved_at > 120:
-            save_state()
-            saved_at = time.time()
+        def due(every: int) -> int:
+            return step // every - before // every
 
-    save_state()
+        if step - first_step <= args.learning_starts:
+            continue
+        for _ in range(due(args.train_frequency)):
+            batch = [torch.from_numpy(array).to(device) for array in replay.sample(args.batch_size, n, args.gamma)]
+            losses = update(args, q_network, target_network, optimizer, batch)
+        if due(args.target_network_frequency):
+            target_network.load_state_dict(q_network.state_dict())
+        if due(1000) and losses:
+            sps = (step - first_step) / (time.time() - start)
+            for name, value in (("losses/td_loss", losses[0].item()), ("losses/q_values", losses[1].item()),
+                                ("charts/SPS", sps), ("charts/epsilon", epsilon)):
+                writer.add_scalar(name, value, step)
+            print(f"step {step:,} of {args.total_timesteps:,} | {sps:.0f} steps/s | epsilon {epsilon:.2f} | "
+                  f"best {state['best']:g} | {(args.total_timesteps - step) / sps / 60:.0f} min left", flush=True)
+        if due(args.eval_frequency):
+            returns = greedy_returns(args, num_actions, cpu_copy(q_network), args.eval_episodes, 20_000 + step)
+            writer.add_scalar("charts/eval_return", returns.mean(), step)
+            writer.add_scalar("charts/eval_return_std", returns.std(), step)
+            print(f"step {step:,}: greedy return {returns.mean():.2f} +- {returns.std():.2f}", flush=True)
+            if returns.mean() > state["best"]:
+                state.update(best=float(returns.mean()), best_network=cpu_copy(q_network), best_step=step)
+        if time.time() - saved > 120:
+            save()
+            saved = time.time()
+
+    save()
     writer.close()
-    env.close()
     if stop:
-        print(f"interrupted at step {global_step:,}; add --resume to go on")
+        print(f"stopped at step {step:,}; go on with --resume")
         sys.exit(128 + stop[0])
-    average_return = write_prior(args, prior_path, best_network, best_step, num_actions)
-    print(f"{prior_path}: {average_return:.2f} over 20 games, from step {best_step:,}")
+    network = {name: tensor.half() for name, tensor in state["best_network"].items()}  # 3.4 MB; rbar is measured on it
+    returns = greedy_returns(args, num_actions, network, 20, 10_000 + args.seed)
+    path = Path(args.prior_dir) / args.env_id / f"{args.algo}.pt"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_checkpoint(path, {**header, "network": network, "average_return": float(returns.mean()), "episodes": 20,
+                           "global_step": state["best_step"]})
+    print(f"{path}: {returns.mean():.2f} +- {returns.std():.2f} over 20 greedy games, from step {state['best_step']:,}")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,69 @@
+"""A little image game, and ca2e_dqn_atari.py playing it: `python tests/catch_game.py --num-prior-actors 0 ...`.
+
+Five balls fall, one after another, through a field of 6 x 6 cells of 14 pixels; the paddle in the bottom row catches
+one (+1) or misses it (-1). Whatever the columns, a paddle that runs under the ball is there in time, so the best
+return is 5; one that stands still gets -5 / 6 * 5 + 5 / 6 = -3.3 on average.
+"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+import ca2e_dqn_atari as ca2e  # noqa: E402
+
+BALLS, CELLS, PIXELS = 5, 6, 14
+
+
+class CatchEnv:
+    """num_envs games, stepped like ale-py's vector environment: stacks of 4, next-step autoreset, no lives."""
+
+    def __init__(self, num_envs):
+        self.games = [None] * num_envs
+        self.stacks = np.zeros((num_envs, 4, 84, 84), np.uint8)
+
+    def reset(self, seed=0):
+        self.rng = np.random.default_rng(seed)
+        for i in range(len(self.games)):
+            self._start(i)
+        return self.stacks.copy(), {"lives": np.zeros(len(self.games), np.int32)}
+
+    def _start(self, i):
+        self.games[i] = {"row": 0, "column": int(self.rng.integers(CELLS)), "paddle": CELLS // 2, "balls": 0}
+        self.stacks[i] = 0
+        self._draw(i)
+
+    def _draw(self, i):
+        game, cells = self.games[i], np.zeros((CELLS, CELLS), np.uint8)
+        cells[-1, game["paddle"]] = 120
+        cells[game["row"], game["column"]] = 255
+        self.stacks[i, :-1] = self.stacks[i, 1:]
+        self.stacks[i, -1] = np.kron(cells, np.ones((PIXELS, PIXELS), np.uint8))
+
+    def step(self, actions):
+        rewards, over = np.zeros(len(self.games), np.int32), np.zeros(len(self.games), bool)
+        for i, (game, action) in enumerate(zip(self.games, actions)):
+            if game["balls"] == BALLS:  # the game had ended: the action is ignored
+                self._start(i)
+                continue
+            game["paddle"] = int(np.clip(game["paddle"] + action - 1, 0, CELLS - 1))
+            game["row"] += 1
+            if game["row"] == CELLS - 1:
+                rewards[i] = 1 if game["paddle"] == game["column"] else -1
+                game["balls"] += 1
+                over[i] = game["balls"] == BALLS
+                if not over[i]:
+                    game["row"], game["column"] = 0, int(self.rng.integers(CELLS))
+            self._draw(i)
+        return self.stacks.copy(), rewards, over, np.zeros(len(over), bool), {"lives": np.zeros(len(over), np.int32)}
+
+
+def make_env(env_id, num_envs=1, gray=True):
+    return CatchEnv(num_envs), 3, None
+
+
+ca2e.make_env = make_env  # here, and so in every child process, which imports this file before it starts
+
+if __name__ == "__main__":
+    ca2e.main(ca2e.parse())

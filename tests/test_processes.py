@@ -1,0 +1,184 @@
+"""Real processes on the real game: runs end, stop, resume and die without leaving anything behind."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from pathlib import Path
+
+import pytest
+import torch
+
+import ca2e_dqn_atari as ca2e
+
+ROOT = Path(__file__).parents[1]
+SMALL = ["--total-timesteps", "1000", "--learning-starts", "400", "--eval-frequency", "500", "--eval-episodes", "1",
+         "--num-nature-actors", "2", "--num-prior-actors", "1", "--prior-dir", str(ROOT / "priors")]
+linux = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="looks for processes in /proc")
+
+
+class Run:
+    """A script of ours in a process group of its own, whose descendants are known by a mark in their environment."""
+
+    def __init__(self, folder, *arguments, script=ROOT / "ca2e_dqn_atari.py"):
+        self.mark, self.socket_folders = uuid.uuid4().hex, set(Path("/tmp").glob("ca2e-*"))
+        self.shared_memory = set(os.listdir("/dev/shm"))
+        self.process = subprocess.Popen(
+            [sys.executable, "-u", str(script), *arguments], cwd=folder, stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT, text=True, start_new_session=True, env={**os.environ, "MARK": self.mark})
+        self.output = ""
+
+    def wait_for(self, text):
+        """Reads the output until text comes."""
+        while text not in self.output:
+            line = self.process.stdout.readline()
+            assert line, f"ended without {text!r}:\n{self.output}"
+            self.output += line
+
+    def end(self, timeout=100):
+        """Waits for the end; returns the exit status."""
+        self.output += self.process.communicate(timeout=timeout)[0]
+        return self.process.returncode
+
+    def descendants(self):
+        """Process ids that bear the mark and still run."""
+        found = []
+        for path in Path("/proc").glob("[0-9]*"):
+            try:
+                state = (path / "stat").read_text().rsplit(")", 1)[1].split()[0]
+                if self.mark.encode() in (path / "environ").read_bytes() and state != "Z":
+                    found.append(int(path.name))
+            except OSError:
+                continue
+        return found
+
+    def assert_nothing_stays(self, seconds=5):
+        deadline = time.time() + seconds
+        while (left := self.descendants()) and time.time() < deadline:
+            time.sleep(0.1)
+        assert not left
+        assert set(Path("/tmp").glob("ca2e-*")) <= self.socket_folders
+        assert set(os.listdir("/dev/shm")) <= self.shared_memory
+
+
+@linux
+def test_a_run_learns_logs_saves_and_leaves_nothing_behind(tmp_path):
+    run = Run(tmp_path, *SMALL, "--capture-video")
+    assert run.end() == 0, run.output
+    run.assert_nothing_stays()
+    (agent,) = tmp_path.glob("runs/*/agent.pt")
+    assert f"{agent.relative_to(tmp_path)}: -2" in run.output and "over 20 greedy games" in run.output
+    assert agent.with_suffix(".gif").stat().st_size > 10_000
+    checkpoint = ca2e.load_checkpoint(agent, "PongNoFrameskip-v4", ca2e.QNetwork(6))  # as a prior is loaded
+    state = checkpoint["state"]
+    assert 1000 <= state["global_step"] < 1000 + 3 * 50
+    assert 0 < state["prior_steps"] < 500
+    owed = 8 * (state["global_step"] - 400) / 32
+    assert owed - 1 <= state["updates"] <= owed  # every step got its updates
+    assert checkpoint["average_return"] < -15 and len(state["evaluations"]) >= 1
+
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(agent.parent))
+    events.Reload()
+    names = set(events.Tags()["scalars"])
+    assert {"charts/eval_return", "charts/final_return"} <= names
+    assert events.Scalars("charts/final_return")[0].step == state["global_step"]
+
+
+@linux
+def test_ctrl_c_saves_ends_in_one_line_and_the_run_can_be_resumed(tmp_path):
+    run = Run(tmp_path, *SMALL, "--total-timesteps", "100000", "--eval-frequency", "100000")
+    run.wait_for("nature + ")
+    time.sleep(6)
+    os.killpg(run.process.pid, signal.SIGINT)  # as a terminal does: the whole group gets it
+    before = run.output
+    assert run.end(20) == 130, run.output
+    run.assert_nothing_stays()
+    last = run.output[len(before):].strip().splitlines()[-1]
+    assert last.startswith("stopped at step") and "Traceback" not in run.output
+    resume = last.split("`")[1].split("--resume ")[1]
+    step = torch.load(tmp_path / resume / "agent.pt", weights_only=True)["state"]["global_step"]
+    assert step > 0
+    run = Run(tmp_path, "--resume", resume, "--total-timesteps", str(step + 600))
+    assert run.end() == 0, run.output
+    assert f"resumed at step {step:,}" in run.output
+    state = torch.load(tmp_path / resume / "agent.pt", weights_only=True)["state"]
+    assert step + 600 <= state["global_step"] < step + 600 + 3 * 50
+    run.assert_nothing_stays()
+
+
+@linux
+def test_nothing_outlives_a_learner_that_is_killed(tmp_path):
+    run = Run(tmp_path, *SMALL, "--total-timesteps", "100000")
+    run.wait_for("nature + ")
+    deadline = time.time() + 30
+    while len(run.descendants()) < 3 + 4 + 1 and time.time() < deadline:  # learner, 2 helpers, manager, children
+        time.sleep(0.1)
+    time.sleep(3)
+    os.kill(run.process.pid, signal.SIGKILL)
+    run.end(10)
+    run.assert_nothing_stays()
+
+
+@linux
+def test_a_killed_actor_is_started_again_and_a_killed_manager_ends_the_run_in_one_line(tmp_path):
+    run = Run(tmp_path, *SMALL, "--total-timesteps", "100000")
+    run.wait_for("nature + ")
+    run.wait_for("updates/s")
+    children = [pid for pid in run.descendants() if "resource_tracker" not in command(pid)]
+    leaves = [pid for pid in children if not any(parent(other) == pid for other in children)]
+    assert len(leaves) == 5  # manager, three actors, evaluator: all are children of the fork server
+    manager = min(leaves)
+    os.kill(max(leaves) - 1, signal.SIGKILL)  # an actor: the evaluator started last
+    deadline = time.time() + 10
+    while time.time() < deadline and len(set(run.descendants()) - set(children)) < 2:  # resource tracker, and the new
+        time.sleep(0.1)
+    assert len(set(run.descendants()) - set(children)) == 2
+    os.kill(manager, signal.SIGKILL)
+    assert run.end(20) == 1
+    assert run.output.strip().splitlines()[-1].startswith("error: the replay's manager died")
+    assert "Traceback" not in run.output
+    run.assert_nothing_stays()
+
+
+def command(pid):
+    return Path(f"/proc/{pid}/cmdline").read_text()
+
+
+def parent(pid):
+    return int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1])
+
+
+def test_in_one_process_two_runs_give_the_same_weights(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    handlers = {number: signal.getsignal(number) for number in ca2e.STOP_SIGNALS}
+    agents = []
+    for name in ("one", "two"):
+        monkeypatch.setattr(time, "time", lambda name=name, clock=time.time: clock() + (name == "two") * 10)
+        ca2e.main(ca2e.Args(sync=True, total_timesteps=600, learning_starts=300, num_nature_actors=1, eval_frequency=400,
+                            num_prior_actors=1, prior_dir=str(ROOT / "priors"), eval_episodes=1))
+        (path,) = set(tmp_path.glob("runs/*/agent.pt")) - {agent for agent, _ in agents}
+        agents.append((path, torch.load(path, weights_only=True)))
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+    (_, one), (_, two) = agents
+    assert one["state"] == two["state"] and one["state"]["updates"] >= 75
+    assert all(torch.equal(one["network"][key], two["network"][key]) for key in one["network"])
+    fresh = ca2e.QNetwork(6).state_dict()
+    assert not any(torch.equal(one["network"][key], fresh[key]) for key in fresh if key.endswith("weight"))
+
+
+@linux
+def test_the_whole_pipeline_learns_a_little_image_game(tmp_path):
+    run = Run(tmp_path, *"--env-id Catch --num-prior-actors 0 --num-nature-actors 3 --total-timesteps 4500".split(),
+              *"--buffer-size 4500 --learning-starts 500 --exploration-steps 2000 --end-e 0.02".split(),
+              *"--samples-per-insert 16 --learning-rate 3e-4 --target-network-frequency 250".split(),
+              *"--eval-frequency 1000 --eval-episodes 20".split(), script=ROOT / "tests" / "catch_game.py")
+    assert run.end(400) == 0, run.output
+    (agent,) = tmp_path.glob("runs/*/agent.pt")
+    average_return = torch.load(agent, weights_only=True)["average_return"]
+    assert average_return >= 4, run.output  # the best is 5; one that stands still gets -3.3
+    run.assert_nothing_stays()
