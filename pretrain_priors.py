@@ -150,7 +150,7 @@ class QNetwork(nn.Module):
 
     def forward(self, states: torch.Tensor) -> torch.Tensor:
         """states (B, 4, 84, 84) uint8 -> q-values (B, num_actions)."""
-        return self.network(states / 255.0)
+        return self.network(states.contiguous(memory_format=torch.channels_last) / 255.0)  # fastest on a CPU
 
 
 def play_games(env_id: str, q_network: QNetwork, games: int, seed: int, film: list | None = None):

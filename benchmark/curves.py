@@ -1,0 +1,66 @@
+"""Turns TensorBoard runs into the curves under benchmark/results/: one CSV a run, one plot of all.
+
+    python benchmark/curves.py csv runs/<name> NAME "the command of the run"    # benchmark/results/NAME.csv
+    python benchmark/curves.py plot OUT.png "Title" NAME=label NAME=label ...   # benchmark/results/OUT.png
+"""
+
+import csv
+import os
+import platform
+import sys
+from pathlib import Path
+
+RESULTS = Path(__file__).parent / "results"
+COLUMNS = ["step", "nature_steps", "prior_steps", "greedy_mean", "greedy_std", "wall_seconds", "updates", "machine",
+           "seed", "command"]
+
+
+def write_csv(run, name, command):
+    """One row an evaluation; the last row is the final one, over 20 games."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(run, size_guidance={"scalars": 0})
+    events.Reload()
+    scalars = {tag: events.Scalars(tag) for tag in events.Tags()["scalars"]}
+    first = events.FirstEventTimestamp()
+    machine = f"{os.cpu_count()} cores {platform.machine()}"
+
+    def at(tag, step):
+        """The newest value of tag up to step."""
+        return next((event.value for event in reversed(scalars.get(tag, [])) if event.step <= step), 0)
+
+    rows = []
+    std = {event.step: event.value for event in scalars["charts/eval_return_std"]}
+    for event in scalars["charts/eval_return"] + scalars.get("charts/final_return", []):
+        prior = round(at("charts/prior_steps", event.step))
+        spread = round(std[event.step], 3) if event.step in std else ""
+        rows.append([event.step, event.step - prior, prior, round(event.value, 3), spread, round(event.wall_time - first),
+                     round(at("charts/updates", event.step)) or "", machine,
+                     run.rstrip("/").split("__")[2], command])
+    with open(RESULTS / f"{name}.csv", "w", newline="") as file:
+        csv.writer(file).writerows([COLUMNS, *rows])
+    print(f"{RESULTS / name}.csv: {len(rows)} evaluations")
+
+
+def plot(out, title, *curves):
+    """Greedy return over the steps of all actors."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axis = plt.subplots(figsize=(7, 4))
+    for curve in curves:
+        name, label = curve.split("=", 1)
+        rows = list(csv.DictReader(open(RESULTS / f"{name}.csv")))
+        steps, returns = ([float(row[column]) for row in rows] for column in ("step", "greedy_mean"))
+        axis.plot(steps, returns, marker="o", label=label)
+    axis.set(title=title, xlabel="environment steps, all actors", ylabel="greedy return, full games")
+    axis.grid(alpha=0.3)
+    axis.legend()
+    figure.tight_layout()
+    figure.savefig(RESULTS / out, dpi=110)
+
+
+if __name__ == "__main__":
+    {"csv": write_csv, "plot": plot}[sys.argv[1]](*sys.argv[2:])

@@ -1,0 +1,106 @@
+"""Bad input gets one clear line, an exit status that is not zero, and starts nothing."""
+
+import multiprocessing as mp
+import os
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+
+import ca2e_dqn_atari as ca2e
+
+PRIOR = Path(__file__).parents[1] / "priors" / "PongNoFrameskip-v4" / "n-step-double-dqn.pt"
+
+
+def refused(folder, monkeypatch, **settings):
+    """The line with which main refuses the settings, run in folder."""
+    monkeypatch.chdir(folder)
+    with pytest.raises(SystemExit) as stop:
+        ca2e.main(ca2e.Args(**{"buffer_size": 10_000, "prior_dir": str(folder / "priors"), **settings}))
+    message = stop.value.code
+    assert isinstance(message, str) and message.startswith("error: ") and "\n" not in message  # so the status is 1
+    assert not mp.active_children()
+    return message
+
+
+@pytest.mark.parametrize("env_id, hint", [
+    ("NoSuchGame-v4", "PongNoFrameskip-v4"), ("CartPole-v1", "not an Atari game"),
+    ("Hopper-v5", "not an Atari game"), ("Hopper-v2", "PongNoFrameskip-v4"),
+    ("Pong-v4", "use PongNoFrameskip-v4"), ("PongDeterministic-v4", "use PongNoFrameskip-v4"),
+])
+def test_ids(env_id, hint, tmp_path, monkeypatch):
+    assert hint in refused(tmp_path, monkeypatch, env_id=env_id)
+
+
+def test_ids_that_play():
+    assert ca2e.atari_game("PongNoFrameskip-v4") == ("pong", 0.0)
+    assert ca2e.atari_game("ALE/MsPacman-v5") == ("ms_pacman", 0.25)
+
+
+@pytest.mark.parametrize("settings, hint", [
+    ({"num_nature_actors": 0, "num_prior_actors": 0}, "no actors"),
+    ({"batch_size": 20_000}, "--batch-size 20000 is larger than the buffer of 10000"),
+    ({"buffer_size": 500}, "--buffer-size and --total-timesteps of 856 at least"),
+    ({"buffer_size": 10**10, "total_timesteps": 10**10}, "lower --buffer-size"),
+    ({"resume": "runs/none"}, "does not exist"),
+    ({"evaluate": "none.pt"}, "does not exist"),
+])
+def test_settings(settings, hint, tmp_path, monkeypatch):
+    with_prior(tmp_path)
+    assert hint in refused(tmp_path, monkeypatch, **settings)
+
+
+def with_prior(folder, content=None):
+    """Puts a prior for Pong into folder: the shipped one, or one of content."""
+    path = folder / "priors" / "PongNoFrameskip-v4" / "prior.pt"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(PRIOR.read_bytes())
+    if content is not None:
+        torch.save(content, path)
+    return path
+
+
+def test_no_priors_names_the_command_that_trains_one(tmp_path, monkeypatch):
+    message = refused(tmp_path, monkeypatch)
+    assert "python pretrain_priors.py --env-id PongNoFrameskip-v4" in message and "--num-prior-actors 0" in message
+
+
+def test_broken_priors(tmp_path, monkeypatch):
+    good = torch.load(PRIOR, weights_only=True)
+    path = with_prior(tmp_path)
+    smaller = {name: tensor[:3] for name, tensor in good["network"].items()}
+    for content, hint in (({**good, "env_id": "BreakoutNoFrameskip-v4"}, "is for BreakoutNoFrameskip-v4, not for Pong"),
+                          ({**good, "format": 99}, "has the format 99, not 1"),
+                          ({**good, "network": smaller}, "another shape"),
+                          ({**good, "average_return": "high"}, "is no checkpoint"), ([1, 2, 3], "is no checkpoint")):
+        torch.save(content, path)
+        message = refused(tmp_path, monkeypatch)
+        assert str(path) in message and hint in message
+    for content in (PRIOR.read_bytes()[:100_000], b"", b"not a checkpoint"):
+        path.write_bytes(content)
+        assert "is no checkpoint" in refused(tmp_path, monkeypatch)
+
+
+def test_code_in_a_pickle_never_runs(tmp_path, monkeypatch):
+    class Malicious:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "it ran"),)
+
+    path = with_prior(tmp_path)
+    for write in (lambda: torch.save({"format": 1, "network": Malicious()}, path),
+                  lambda: path.write_bytes(pickle.dumps(Malicious()))):
+        write()
+        assert "is no checkpoint" in refused(tmp_path, monkeypatch)
+    assert not (tmp_path / "it ran").exists()
+
+
+def test_a_run_folder_that_cannot_be_written(tmp_path, monkeypatch):
+    (tmp_path / "runs").write_text("a file where the folder should be")
+    assert "cannot write to runs/" in refused(tmp_path, monkeypatch, num_prior_actors=0)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_update(tmp_path, monkeypatch):
+    message = refused(tmp_path, monkeypatch, num_prior_actors=0, num_nature_actors=1, sync=True, learning_starts=50,
+                      total_timesteps=2000, learning_rate=float("inf"), buffer_size=2000)
+    assert "no longer finite by update" in message

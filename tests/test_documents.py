@@ -1,0 +1,84 @@
+"""README, requirements, metadata and the scripts say the same thing."""
+
+import ast
+import dataclasses
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import ca2e_dqn_atari as ca2e
+import pretrain_priors as pretrain
+
+ROOT = Path(__file__).parents[1]
+SCRIPTS = ["ca2e_dqn_atari.py", "pretrain_priors.py"]
+README = (ROOT / "README.md").read_text()
+
+
+def definitions(name):
+    """The source of each top-level function and class of a script."""
+    text = (ROOT / name).read_text()
+    return {node.name: ast.get_source_segment(text, node) for node in ast.parse(text).body
+            if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_inline_metadata_equals_the_requirements(name):
+    block = re.search(r"^# /// script\n((?:#.*\n)+?)# ///$", (ROOT / name).read_text(), re.MULTILINE).group(1)
+    metadata = tomllib.loads(re.sub(r"^# ?", "", block, flags=re.MULTILINE))
+    assert metadata["dependencies"] == (ROOT / "requirements.txt").read_text().split()
+    assert metadata["requires-python"] == ">=3.11"
+
+
+def test_what_the_scripts_share_is_the_same_to_the_letter():
+    ca2e_parts, pretrain_parts = (definitions(name) for name in SCRIPTS)
+    shared = (set(ca2e_parts) & set(pretrain_parts)) - {"Args", "main"}
+    assert shared == {"atari_game", "make_env", "QNetwork", "play_games", "save_checkpoint"}
+    for name in shared:
+        assert ca2e_parts[name] == pretrain_parts[name], name
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_scripts_stand_alone_and_every_flag_is_used_and_explained(name):
+    text = (ROOT / name).read_text()
+    tree = ast.parse(text)
+    imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    imported |= {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    assert not {module for module in imported if module.split(".")[0] in {Path(other).stem for other in SCRIPTS}}
+    (arguments,) = [node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "Args"]
+    read = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    for i, node in enumerate(arguments.body):
+        if isinstance(node, ast.AnnAssign):
+            assert isinstance(arguments.body[i + 1], ast.Expr), f"{node.target.id} has no explanation"
+            assert node.target.id in read or node.target.id == "resume", f"nothing reads {node.target.id}"
+
+
+def test_the_readme_names_what_is_there():
+    fields = {field.name for module in (ca2e, pretrain) for field in dataclasses.fields(module.Args)}
+    for flag in set(re.findall(r"--([a-z][a-z0-9-]+)", README)) - {"logdir"}:
+        assert flag.replace("-", "_") in fields, f"--{flag}"
+    table = README.split("## From the paper to the code")[1].split("\n## ")[0]
+    for name in re.findall(r"`([A-Za-z_.]+)`", table):
+        if not name.endswith(".py") and name != "None":
+            owner, *rest = name.split(".")
+            found = getattr(ca2e, owner, None) or getattr(pretrain, owner, None)
+            assert found is not None and all(hasattr(found, part) for part in rest), name
+    for path in re.findall(r"`((?:benchmark|priors|tests)[\w/.]*)`", README) + re.findall(r"\]\(([\w/.]+)\)", README):
+        assert (ROOT / path).exists(), path
+
+
+def test_the_readme_explains_exactly_what_is_logged():
+    text = (ROOT / "ca2e_dqn_atari.py").read_text().replace("{event[0]}", "")
+    logged = set(re.findall(r"\"((?:charts|losses)/\w+)", text))
+    logged |= {"charts/prior_episodic_return", "charts/prior_episodic_length"}  # the {event[0]} above
+    explained = set(re.findall(r"`((?:charts|losses)/\w+)`", README.split("## What is logged")[1].split("\n## ")[0]))
+    assert logged == explained
+
+
+def test_deviations_that_the_code_names_are_in_the_readme():
+    table = README.split("## Deviations")[1]
+    for name in SCRIPTS:
+        for match in re.findall(r"Deviations? (\d+(?:, \d+| and \d+)*)", (ROOT / name).read_text()):
+            for number in re.findall(r"\d+", match):
+                assert f"\n| {number} |" in table, f"Deviation {number} of {name}"
