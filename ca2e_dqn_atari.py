@@ -29,6 +29,7 @@ Read `main` first (the paper's Fig. 1), then `actor` (Alg. 1), `LocalBuffer` and
 `learner` (Alg. 3). "Deviation 4" and the like point into the README's table of what the paper leaves open.
 """
 
+import contextlib
 import multiprocessing as mp
 import os
 import shutil
@@ -74,6 +75,9 @@ class Args:
     """learn on the GPU where there is one"""
     bf16: bool = False
     """learn in bfloat16 (about 1.5 times as fast on a CPU with AVX512-BF16) [ours]"""
+    learner_threads: int = 0
+    """CPU threads of the learner; 0 takes half of the cores. As many as cores is faster by a fifth, but comes to
+    a halt when anything else keeps the machine busy, another run above all [ours: measured]"""
     capture_video: bool = False
     """write a GIF of a greedy game when the run, or --evaluate, ends"""
     resume: str = ""
@@ -156,23 +160,19 @@ class Args:
 def atari_game(env_id: str) -> tuple[str, float]:
     """ROM name and probability of a sticky action behind a registered Atari id; exits on any other id."""
     gym.register_envs(ale_py)
-    try:
-        spec = gym.spec(env_id)
-    except gym.error.Error:
-        sys.exit(f"error: no environment {env_id!r}; Atari ids look like PongNoFrameskip-v4 or ALE/Pong-v5")
-    if spec.entry_point != "ale_py.env:AtariEnv":
+    spec, plain = gym.registry.get(env_id), env_id.split("-")[0].removesuffix("Deterministic") + "NoFrameskip-v4"
+    if "NoFrameskip" not in env_id and plain in gym.registry:  # Pong-v4, PongDeterministic-v4
+        sys.exit(f"error: {env_id} skips frames of its own; use {plain}")
+    if spec is None or spec.entry_point != "ale_py.env:AtariEnv":
         sys.exit(f"error: {env_id} is not an Atari game; ids look like PongNoFrameskip-v4 or ALE/Pong-v5")
-    if not env_id.startswith("ALE/") and "NoFrameskip" not in env_id:  # Pong-v4, PongDeterministic-v4
-        name = env_id.split("-")[0].removesuffix("Deterministic")
-        sys.exit(f"error: {env_id} skips frames of its own; use {name}NoFrameskip-v4")
     return spec.kwargs["game"], spec.kwargs["repeat_action_probability"]
 
 
 def make_env(env_id: str, num_envs: int = 1, gray: bool = True) -> tuple[AtariVectorEnv, int, int | None]:
     """Atari as App. A has it, states (num_envs, 4, 84, 84); its number of actions; the index of FIRE, if any.
 
-    `terminated` is true at every lost life (Deviation 18): the game is over when no lives are left either, until
-    then it may wait for FIRE. The step after a game's end ignores its action and returns the next game's start.
+    `terminated` is true at every lost life (Deviation 18): the game is over when no lives are left, and may
+    wait for FIRE before. The step after a game's end ignores its action and returns the next game's start.
     """
     game, sticky = atari_game(env_id)
     size = {} if gray else {"img_height": 210, "img_width": 160, "stack_num": 1}
@@ -327,8 +327,8 @@ def n_step_transitions(rewards, terminations, last, n: int, gamma: float):
 class LocalBuffer:
     """An actor's own buffer of Alg. 2: collects B steps, then delivers them, with priorities, to the replay.
 
-    A slot of the replay holds one frame, action, return: s_t is rebuilt from frames t-3..t, s_{t+k} from those
-    that end at t+k. A game's last observation takes a slot of its own, which is never sampled.
+    A slot of the replay holds one frame, action, return: s_t is rebuilt from frames t-3..t, s_{t+k} from
+    those that end at t+k. A game's last observation takes a slot of its own, which is never sampled.
     """
 
     def __init__(self, args: Args, store: SharedArray, actor: int, head: int):
@@ -359,7 +359,7 @@ class LocalBuffer:
             self.store[name][slots] = values
         answer = replay.add(self.actor, self.head, ids[complete], priorities[complete], self.episodes)
 
-        waiting = int(np.flatnonzero(complete | last).max(initial=-1)) + 1  # from here on s_{t+k} is not there yet
+        waiting = int(np.flatnonzero(complete | last).max(initial=-1)) + 1  # s_{t+k} is not there yet
         self.columns = {name: column[waiting:] for name, column in self.columns.items()}
         self.episodes = []
         return answer
@@ -394,12 +394,12 @@ class SumTree:
 
 
 def importance_weights(priorities: np.ndarray, beta: float) -> np.ndarray:
-    """(n, B) priorities -> (n, B) weights (N P(i))^-beta, scaled to a largest of 1 in each batch [PER, 3.4]."""
+    """(n, B) priorities -> (n, B) weights (N P(i))^-beta, each batch's largest scaled to 1 [PER, 3.4]."""
     return (priorities / priorities.min(axis=-1, keepdims=True)) ** -beta  # N and the sum in P(i) cancel
 
 
 def samples_owed(inserted: int, sampled: int, args: Args) -> float:
-    """Transitions that the learner has to sample to be even with the actors; below 0 before learning_starts."""
+    """Transitions to sample until the learner is even with the actors; below 0 before learning_starts."""
     return args.samples_per_insert * (inserted - args.learning_starts) - sampled
 
 
@@ -447,7 +447,7 @@ class PrioritizedReplay:
             self.waiting = [other for other in self.waiting if other != actor]
             return self.heads[actor], self.state["roles"][actor], self.state["global_step"]
 
-    def may_insert(self, actor: int) -> bool:
+    def my_turn(self, actor: int) -> bool:
         """The rate limit. Actors that it holds take turns, so that the mix of data stays the actors'."""
         with self.lock:
             if actor not in self.waiting:
@@ -471,8 +471,9 @@ class PrioritizedReplay:
             self.inserted += len(ids)
             role = self.state["roles"][actor]
             self.state["global_step"] += len(ids)
-            self.state["prior_steps"] += len(ids) * (role is None)
-            self.events += [("episode", "prior_" * (role is None), *episode) for episode in episodes]
+            self.state["prior_steps"] += len(ids) if role is None else 0
+            kind = "prior_" if role is None else ""
+            self.events += [("episode", kind, *episode) for episode in episodes]
             return role, self.state["global_step"]
 
     def sample(self, ids, priorities) -> tuple[np.ndarray, np.ndarray, dict, list]:
@@ -546,7 +547,7 @@ def gather(store: np.ndarray, ids: np.ndarray, weights: np.ndarray, args: Args) 
 
 # -------------------------------------------------------------------------------------------- Actors (Alg. 1)
 def epsilon_ladder(place: int, global_step: int, args: Args) -> float:
-    """Epsilon of the nature actor at a place of the ladder: from start_e to min_start_e, annealed to end_e."""
+    """Epsilon of a nature actor: the ladder goes from start_e to min_start_e; each anneals to end_e."""
     rungs = np.linspace(args.start_e, args.min_start_e, max(1, args.num_nature_actors))
     start = rungs[place % len(rungs)]
     return float(start + min(1.0, global_step / args.exploration_steps) * (args.end_e - start))
@@ -593,12 +594,13 @@ def actor(args: Args, index: int, prior: str | None, replay, store: SharedArray,
 
 def evaluator(args: Args, replay, weights: SharedArray):
     """Deviation 3: full greedy games with the newest weights; yields after each look at the step."""
-    network, version, due = QNetwork(make_env(args.env_id)[1]), -1, args.eval_frequency
+    network, version, due = QNetwork(make_env(args.env_id)[1]), -1, float("inf")
     while True:
         if (step := replay.step()) >= due:
             version = newest_weights(weights, network, version)
             replay.evaluated(step, play_games(args.env_id, network, args.eval_episodes, args.seed + step))
-            due = (replay.step() // args.eval_frequency + 1) * args.eval_frequency  # a late round is skipped
+        if step >= due or due == float("inf"):  # a round that comes late is skipped
+            due = (replay.step() // args.eval_frequency + 1) * args.eval_frequency
         yield
 
 
@@ -606,11 +608,15 @@ def evaluator(args: Args, replay, weights: SharedArray):
 def save_checkpoint(path: Path, checkpoint: dict) -> None:
     """Writes under a temporary name, then renames: whoever looks finds the old file or the new one, whole."""
     temporary = path.with_suffix(".tmp")
-    with open(temporary, "wb") as file:
-        torch.save(checkpoint, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    try:
+        with open(temporary, "wb") as file:
+            torch.save(checkpoint, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except (OSError, RuntimeError) as error:
+        temporary.unlink(missing_ok=True)
+        sys.exit(f"error: cannot save {path} ({error}); what was saved before is intact")
 
 
 def load_checkpoint(path: str | Path, env_id: str, network: nn.Module) -> dict:
@@ -638,10 +644,13 @@ def find_priors(args: Args, network: nn.Module) -> tuple[list[str], list[float]]
     folder = Path(args.prior_dir) / args.env_id
     paths = sorted(str(path) for path in folder.glob("*.pt"))
     if args.num_prior_actors and not paths:
-        sys.exit(f"error: no priors in {folder}; train one, `python pretrain_priors.py --env-id {args.env_id}`, "
-                 "or run without: --num-prior-actors 0")
+        sys.exit(f"error: no priors in {folder}; train one, `python pretrain_priors.py --env-id {args.env_id}`,"
+                 " or run without: --num-prior-actors 0")
     chosen = [paths[i % len(paths)] for i in range(args.num_prior_actors)]
-    return chosen, [load_checkpoint(path, args.env_id, network)["average_return"] for path in chosen]
+    averages = [load_checkpoint(path, args.env_id, network)["average_return"] for path in chosen]
+    if not np.isfinite(averages).all():
+        sys.exit(f"error: a prior in {folder} was saved before its first evaluation; let it train on")
+    return chosen, averages
 
 
 # ------------------------------------------------------------------------------------------- Learner (Alg. 3)
@@ -659,7 +668,7 @@ class DQN:
 
     def update(self, batch, global_step: int) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """One gradient step on a batch of numpy arrays; the TD errors (B,) and the metrics, on the device."""
-        batch = [torch.from_numpy(array).to(self.device, non_blocking=True) for array in batch]
+        batch = [torch.from_numpy(array).to(self.device) for array in batch]
         if global_step // self.args.target_network_frequency > self.syncs:
             self.syncs = global_step // self.args.target_network_frequency
             self.target_network.load_state_dict(self.network.state_dict())  # theta-minus <- theta
@@ -675,7 +684,7 @@ class DQN:
 def learner(args: Args, agent, replay, store: SharedArray, weights: SharedArray, after_call, wait) -> None:
     """Alg. 3: samples, learns, refreshes priorities, publishes weights, until all steps have their updates.
 
-    after_call(state, events, metrics) runs after every call to the replay, wait() if nothing could be sampled.
+    after_call(state, events, metrics) runs after every call to the replay, wait() if there was no batch.
     """
     ids, priorities, metrics, updates = np.zeros(0, np.int64), np.zeros(0), {}, 0
     while True:
@@ -690,14 +699,14 @@ def learner(args: Args, agent, replay, store: SharedArray, weights: SharedArray,
                 publish(weights, agent.network)
         ids, priorities = batch_ids.ravel(), np.zeros(0)
         if td_errors:
-            priorities = torch.cat(td_errors).abs().cpu().numpy()  # the one place that waits for the device
+            priorities = torch.cat(td_errors).abs().cpu().numpy()  # here the learner waits for the device
             if not np.isfinite(priorities).all():
                 sys.exit(f"error: a TD error is no longer finite by update {state['updates']:,}; lower "
                          "--learning-rate, or go on from the last checkpoint with --resume")
         after_call(state, events, metrics)
+        if state["global_step"] >= args.total_timesteps and (not td_errors or args.samples_per_insert == 0):
+            return
         if not td_errors:
-            if state["global_step"] >= args.total_timesteps:
-                return
             wait()
 
 
@@ -715,18 +724,20 @@ def run_child(args: Args, index: int, prior: str | None, replay, store, weights)
     """The life of an actor's process, or, with index num_actors, of the evaluator's."""
     die_with_learner()
     torch.set_num_threads(1)
-    os.nice(19)  # a learner on the CPU is not to wait for actors that run ahead of it
+    if args.samples_per_insert > 0:
+        os.nice(10)  # a learner on the CPU is not to wait for actors that run ahead of it
     try:
         if index == args.num_actors:
             for _ in evaluator(args, replay, weights):
                 time.sleep(0.2)
         for _ in actor(args, index, prior, replay, store, weights):
-            while not replay.may_insert(index):
+            while not replay.my_turn(index):
                 time.sleep(0.02)  # every question costs the learner's cores a tenth of a millisecond
     except (EOFError, ConnectionError):
         os._exit(0)  # the manager is gone: the learner says so
     except BaseException:
-        replay.failed(mp.current_process().name, traceback.format_exc())
+        with contextlib.suppress(EOFError, ConnectionError):
+            replay.failed(mp.current_process().name, traceback.format_exc())
         os._exit(1)
 
 
@@ -750,11 +761,15 @@ class Crew:
         resource_tracker.ensure_running()  # now, since it would lift the block on signals
         self.folder = tempfile.mkdtemp(prefix="ca2e-", dir="/tmp")  # private; short, as socket paths must be
         self.manager = managers.BaseManager(address=f"{self.folder}/replay", ctx=self.context)
-        deaf(self.manager.start, die_with_learner, (self.folder,))
-        self.replay = self.manager.PrioritizedReplay(args, averages, state)
-        self.children = [(args, index, prior) for index, prior in enumerate(
-            [None] * args.num_nature_actors + priors + [None])]  # the evaluator comes last
-        self.processes = [self.start(*child) for child in self.children]
+        priors = [None] * args.num_nature_actors + priors + [None]  # the evaluator comes last
+        self.children = [(args, index, prior) for index, prior in enumerate(priors)]
+        try:
+            deaf(self.manager.start, die_with_learner, (self.folder,))
+            self.replay = self.manager.PrioritizedReplay(args, averages, state)
+            self.processes = [self.start(*child) for child in self.children]
+        except BaseException:
+            self.close()
+            raise
 
     def start(self, args: Args, index: int, prior: str | None):
         """Starts an actor, or the evaluator; an actor started again goes on in its own part of the replay."""
@@ -767,7 +782,9 @@ class Crew:
     def restart_dead(self) -> int:
         """Starts again what died; returns the deaths so far. Three of one within a minute end the run."""
         for index, process in enumerate(self.processes):
-            if process.exitcode is not None:
+            if process.exitcode not in (None, 0):  # 0: it misses the manager, and so will the learner
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(process.pid, signal.SIGKILL)  # if its fork server died, it only seems dead
                 self.deaths.append((index, time.time()))
                 if sum(i == index and time.time() - t < 60 for i, t in self.deaths) == 3:
                     sys.exit(f"error: {process.name} died three times within a minute")
@@ -795,7 +812,7 @@ class Log:
 
     def __call__(self, state: dict, events: list, metrics: dict, deaths: int) -> None:
         """Writes the events of one call to the replay; every LOG_SECONDS also the losses and rates."""
-        scalars, step = {}, state["global_step"]
+        step = state["global_step"]
         for kind, *event in events:
             if kind == "episode":
                 self.writer.add_scalar(f"charts/{event[0]}episodic_return", event[1], step)
@@ -809,25 +826,25 @@ class Log:
         if now[0] - self.before[0] < LOG_SECONDS:
             return
         seconds, steps, updates = (new - old for new, old in zip(now, self.before))
-        run_seconds, run_steps, run_updates = (new - old for new, old in zip(now, self.first))
+        _, run_steps, run_updates = (new - old for new, old in zip(now, self.first))
         self.before = now
         priors = [str(index) for index, role in enumerate(state["roles"]) if role is None]
         scalars = {
             "charts/SPS": steps / seconds, "charts/updates_per_second": updates / seconds,
             "charts/samples_per_insert":
                 run_updates * self.args.batch_size / max(1, run_steps - self.args.learning_starts),
-            "charts/updates": state["updates"], "charts/restarts": deaths, "charts/acting_priors": len(priors),
+            "charts/updates": state["updates"], "charts/restarts": deaths,
+            "charts/acting_priors": len(priors),
             "charts/nature_steps": step - state["prior_steps"], "charts/prior_steps": state["prior_steps"],
             **{name: value.item() for name, value in metrics.items()}}
         for name, value in scalars.items():
             self.writer.add_scalar(name, value, step)
         greedy = f"{state['evaluations'][-1]:.1f}" if state["evaluations"] else "none yet"
-        left = max(0, self.args.total_timesteps - step) * run_seconds / max(1, run_steps) / 60
+        left = max(0, self.args.total_timesteps - step) * seconds / max(1, steps) / 60
         print(f"step {step:,} of {self.args.total_timesteps:,} | {steps / seconds:.0f} steps/s | "
               f"{updates / seconds:.0f} updates/s | "
-              f"{scalars['charts/samples_per_insert']:.1f} samples/insert | greedy return {greedy} | priors acting: "
-              f"{', '.join(priors) or 'none'} | {left:.0f} min left",
-              flush=True)
+              f"{scalars['charts/samples_per_insert']:.1f} samples/insert | greedy return {greedy} | "
+              f"priors acting: {', '.join(priors) or 'none'} | {left:.0f} min left", flush=True)
 
 
 def check(args: Args) -> None:
@@ -842,9 +859,14 @@ def check(args: Args) -> None:
     needed = slots * np.dtype(SLOT, align=True).itemsize / 2**30
     for wrong, message in (
         (args.num_actors < 1, "no actors: set --num-nature-actors or --num-prior-actors above 0"),
+        (min(args.batch_size, args.n_step, args.local_buffer_size, args.target_network_frequency,
+             args.eval_episodes, args.exploration_steps, args.publish_frequency, args.eval_frequency) < 1,
+         "sizes, frequencies, --n-step, --exploration-steps and --eval-episodes must be 1 or more"),
+        (args.learning_starts >= args.total_timesteps, "--learning-starts must be below --total-timesteps"),
         (args.batch_size > slots, f"--batch-size {args.batch_size} is larger than the buffer of {slots}"),
-        (slots < least, f"{args.num_actors} actors that deliver {args.local_buffer_size} steps at a time need "
+        (slots < least, f"{args.num_actors} actors of --local-buffer-size {args.local_buffer_size} need "
                         f"--buffer-size and --total-timesteps of {least} at least"),
+        (args.sync and args.samples_per_insert <= 0, "--sync takes turns by --samples-per-insert: set it"),
         (needed > whole, f"a replay of {slots:,} needs {needed:.1f} GiB of {whole:.1f}; lower --buffer-size"),
     ):
         if wrong:
@@ -859,9 +881,10 @@ def parse() -> Args:
     if args.resume:
         try:
             saved = torch.load(Path(args.resume) / "agent.pt", map_location="cpu", weights_only=True)["args"]
+            saved = Args(**{**saved, "resume": args.resume})
         except Exception as error:
             sys.exit(f"error: {args.resume} holds no agent.pt to go on from ({type(error).__name__})")
-        args = tyro.cli(Args, default=Args(**{**saved, "resume": args.resume}))
+        args = tyro.cli(Args, default=saved)
     return args
 
 
@@ -877,10 +900,9 @@ def play_saved(args: Args, path: Path, network: QNetwork) -> float:
 
 def main(args: Args) -> None:
     """Fig. 1: check, share, start the actors, learn, measure, save."""
-    check(args)
     torch.manual_seed(args.seed)
     torch.backends.cudnn.deterministic = args.torch_deterministic
-    torch.set_num_threads(min(4, torch.get_num_threads()))  # more do not speed up so small a batch
+    torch.set_num_threads(args.learner_threads or max(1, torch.get_num_threads() // 2))
     device = torch.device("cuda" if args.cuda and torch.cuda.is_available() else "cpu")
     num_actions = make_env(args.env_id)[1]
     cpu_network = QNetwork(num_actions)
@@ -888,19 +910,23 @@ def main(args: Args) -> None:
         cpu_network.load_state_dict(load_checkpoint(args.evaluate, args.env_id, cpu_network)["network"])
         play_saved(args, Path(args.evaluate), cpu_network)
         return
+    check(args)
     priors, averages = find_priors(args, cpu_network)
     name = f"{args.env_id.replace('/', '-')}__{ALGO}__{args.seed}__{int(time.time())}"
     run = Path(args.resume or f"runs/{name}")
-    # roles: an actor's place on the epsilon ladder, None while it acts as a prior; evaluations: their averages
+    # roles: an actor's place on the epsilon ladder, None while it acts as a prior; evaluations: averages
     state = {"global_step": 0, "prior_steps": 0, "updates": 0, "evaluations": [],
              "roles": [*range(args.num_nature_actors), *[None] * args.num_prior_actors]}
     if args.resume:
         checkpoint = load_checkpoint(run / "agent.pt", args.env_id, cpu_network)
-        state = checkpoint["state"]
+        state, saved_args = checkpoint["state"], checkpoint["args"]
+        if any(saved_args[key] != getattr(args, key) for key in ("num_nature_actors", "num_prior_actors")):
+            sys.exit(f"error: the numbers of actors cannot change when {run} goes on")
         print(f"resumed at step {state['global_step']:,}; the replay is filled anew", flush=True)
     agent = DQN(args, num_actions, device, state["global_step"])
     for name, part in agent.parts.items() if args.resume else ():
         part.load_state_dict(checkpoint[name])
+    agent.optimizer.param_groups[0]["lr"] = args.learning_rate  # it may be given anew
     try:
         run.mkdir(parents=True, exist_ok=True)
         log = Log(args, run, state)
@@ -909,9 +935,15 @@ def main(args: Args) -> None:
 
     def save(average_return: float, episodes: int) -> None:
         parts = {name: part.state_dict() for name, part in agent.parts.items()}
+        if not all(tensor.isfinite().all() for tensor in parts["network"].values()):
+            sys.exit(f"error: the weights are no longer finite at update {state['updates']:,}, not saved")
         save_checkpoint(run / "agent.pt", {
-            "format": CHECKPOINT_FORMAT, "algo": ALGO, "env_id": args.env_id, "args": asdict(args), "state": state,
-            "average_return": average_return, "episodes": episodes, "global_step": state["global_step"], **parts})
+            "format": CHECKPOINT_FORMAT, "algo": ALGO, "env_id": args.env_id, "args": asdict(args),
+            "average_return": average_return, "episodes": episodes, "global_step": state["global_step"],
+            "state": state, **parts})
+
+    def save_newest() -> None:
+        save((state["evaluations"] or [-float("inf")])[-1], args.eval_episodes)
 
     stop, saved, crew = [], time.time(), None
 
@@ -920,7 +952,7 @@ def main(args: Args) -> None:
         state = newest_state
         log(state, events, metrics, crew.restart_dead() if crew else 0)
         if stop or time.time() - saved > SAVE_SECONDS:
-            save((state["evaluations"] or [-float("inf")])[-1], args.eval_episodes)
+            save_newest()
             saved = time.time()
         if stop:
             print(f"\nstopped at step {state['global_step']:,}; go on with "
@@ -933,7 +965,8 @@ def main(args: Args) -> None:
     num_weights = sum(parameter.numel() for parameter in agent.network.parameters())
     weights = SharedArray(1, [("version", np.int64), ("vector", np.float32, (num_weights,))])
     publish(weights, agent.network)
-    print(f"{run} | {args.num_nature_actors} nature + {args.num_prior_actors} prior actors | learner on {device}", flush=True)
+    print(f"{run} | {args.num_nature_actors} nature + {args.num_prior_actors} prior actors | "
+          f"learner on {device}", flush=True)
     try:
         if args.sync:
             replay = PrioritizedReplay(args, averages, state)
@@ -943,7 +976,7 @@ def main(args: Args) -> None:
 
             def wait():
                 for index in range(args.num_actors):
-                    if replay.may_insert(index):
+                    if replay.my_turn(index):
                         next(actors[index])
                 next(evaluations)
         else:
@@ -956,6 +989,9 @@ def main(args: Args) -> None:
     finally:
         if crew is not None:
             crew.close()
+    save_newest()
+    for signum in STOP_SIGNALS:
+        signal.signal(signum, signal.SIG_DFL)  # what follows may be stopped at any time
     cpu_network.load_state_dict(agent.network.state_dict())
     average_return = play_saved(args, run / "agent.pt", cpu_network)
     log.writer.add_scalar("charts/final_return", average_return, state["global_step"])

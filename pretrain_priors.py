@@ -12,17 +12,17 @@
 # ///
 """Trains the baseline agents that act as priors in CA2E, and writes their checkpoints.
 
-CA2E (Bai et al., "Compound Asynchronous Exploration and Exploitation") lets trained baseline agents, the prior
-actors, play beside exploring ones. The paper took its three priors from "different pre-training DQN algorithms";
-this script trains such: `dqn`, `double-dqn`, `n-step-double-dqn`, of one network architecture, in one process.
+CA2E (Bai et al., "Compound Asynchronous Exploration and Exploitation") lets trained baseline agents, the
+prior actors, play beside exploring ones. The paper has three, from "different pre-training DQN algorithms":
+here `dqn`, `double-dqn` and `n-step-double-dqn`, of one network architecture, trained in one process.
 
     several environments, stepped together  -->  UniformReplay  -->  update  -->  q_network
                  ^                                                                    |
                  +----------------------- epsilon-greedy actions ---------------------+
 
-    python pretrain_priors.py --env-id PongNoFrameskip-v4 --bf16                           # 20 on Pong: 40 minutes
-    python pretrain_priors.py --env-id PongNoFrameskip-v4 --algo dqn --target-return 12    # a weaker one, sooner
-    python pretrain_priors.py --env-id PongNoFrameskip-v4 --algo dqn --resume              # after an interruption
+    python pretrain_priors.py --env-id PongNoFrameskip-v4 --bf16                         # 20 on Pong: 40 min
+    python pretrain_priors.py --env-id PongNoFrameskip-v4 --algo dqn --target-return 12  # weaker, sooner
+    python pretrain_priors.py --env-id PongNoFrameskip-v4 --algo dqn --resume            # goes on
 
 The result is priors/<env_id>/<algo>.pt. Read `td_target` first (all that tells the three apart), then `main`.
 """
@@ -105,23 +105,19 @@ class Args:
 def atari_game(env_id: str) -> tuple[str, float]:
     """ROM name and probability of a sticky action behind a registered Atari id; exits on any other id."""
     gym.register_envs(ale_py)
-    try:
-        spec = gym.spec(env_id)
-    except gym.error.Error:
-        sys.exit(f"error: no environment {env_id!r}; Atari ids look like PongNoFrameskip-v4 or ALE/Pong-v5")
-    if spec.entry_point != "ale_py.env:AtariEnv":
+    spec, plain = gym.registry.get(env_id), env_id.split("-")[0].removesuffix("Deterministic") + "NoFrameskip-v4"
+    if "NoFrameskip" not in env_id and plain in gym.registry:  # Pong-v4, PongDeterministic-v4
+        sys.exit(f"error: {env_id} skips frames of its own; use {plain}")
+    if spec is None or spec.entry_point != "ale_py.env:AtariEnv":
         sys.exit(f"error: {env_id} is not an Atari game; ids look like PongNoFrameskip-v4 or ALE/Pong-v5")
-    if not env_id.startswith("ALE/") and "NoFrameskip" not in env_id:  # Pong-v4, PongDeterministic-v4
-        name = env_id.split("-")[0].removesuffix("Deterministic")
-        sys.exit(f"error: {env_id} skips frames of its own; use {name}NoFrameskip-v4")
     return spec.kwargs["game"], spec.kwargs["repeat_action_probability"]
 
 
 def make_env(env_id: str, num_envs: int = 1, gray: bool = True) -> tuple[AtariVectorEnv, int, int | None]:
     """Atari as App. A has it, states (num_envs, 4, 84, 84); its number of actions; the index of FIRE, if any.
 
-    `terminated` is true at every lost life (Deviation 18): the game is over when no lives are left either, until
-    then it may wait for FIRE. The step after a game's end ignores its action and returns the next game's start.
+    `terminated` is true at every lost life (Deviation 18): the game is over when no lives are left, and may
+    wait for FIRE before. The step after a game's end ignores its action and returns the next game's start.
     """
     game, sticky = atari_game(env_id)
     size = {} if gray else {"img_height": 210, "img_width": 160, "stack_num": 1}
@@ -184,7 +180,7 @@ def play_games(env_id: str, q_network: QNetwork, games: int, seed: int, film: li
 class UniformReplay:
     """A ring of time steps; row t holds what every environment saw and did at t, each frame once.
 
-    A game's last observation takes a place of its own (`last`), whose action was ignored: it is no transition.
+    A game's last observation takes a place of its own (`last`): its action was ignored, it is no transition.
     """
 
     def __init__(self, rows: int, num_envs: int, seed: int):
@@ -211,7 +207,7 @@ class UniformReplay:
         return frames
 
     def sample(self, batch_size: int, n: int, gamma: float) -> tuple[np.ndarray, ...]:
-        """states, actions, n-step returns, discounts, next_states: (B, 4, 84, 84) the states, (B,) the others."""
+        """states, actions, n-step returns, discounts, next_states: (B, 4, 84, 84) states, (B,) the others."""
         low, high = max(0, self.count - self.rows + 3), self.count - n
         t = self.rng.integers(low, high, batch_size)
         e = self.rng.integers(self.num_envs, size=batch_size)
@@ -229,7 +225,7 @@ class UniformReplay:
 
 
 class Player:
-    """The environments, stepped together with epsilon-greedy actions, and stored step by step in the replay."""
+    """The environments, stepped together by epsilon-greedy actions, each step stored in the replay."""
 
     def __init__(self, args: Args, replay: UniformReplay, seed: int):
         self.env, self.num_actions, self.fire = make_env(args.env_id, args.num_envs)
@@ -247,9 +243,10 @@ class Player:
         if self.fire is not None:
             actions[self.life_lost] = self.fire
         next_states, rewards, terminations, truncations, info = self.env.step(actions)
-        self.replay.add(self.states[:, -1], actions, np.clip(rewards, -1, 1), terminations, self.ages, self.last)
+        clipped = np.clip(rewards, -1, 1)
+        self.replay.add(self.states[:, -1], actions, clipped, terminations, self.ages, self.last)
         self.returns += rewards
-        self.ages = np.where(self.last, 0, self.ages + 1)  # after a game's last state comes the next game's first
+        self.ages = np.where(self.last, 0, self.ages + 1)  # then comes the next game's first
         self.life_lost = terminations & (info["lives"] > 0)
         self.last = ((terminations & ~self.life_lost) | truncations) & ~self.last
         ended = self.returns[self.last].tolist()
@@ -284,16 +281,20 @@ def update(args: Args, q_network, target_network, optimizer, batch) -> tuple[tor
 def save_checkpoint(path: Path, checkpoint: dict) -> None:
     """Writes under a temporary name, then renames: whoever looks finds the old file or the new one, whole."""
     temporary = path.with_suffix(".tmp")
-    with open(temporary, "wb") as file:
-        torch.save(checkpoint, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    try:
+        with open(temporary, "wb") as file:
+            torch.save(checkpoint, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except (OSError, RuntimeError) as error:
+        temporary.unlink(missing_ok=True)
+        sys.exit(f"error: cannot save {path} ({error}); what was saved before is intact")
 
 
 def cpu_copy(network: QNetwork, dtype=torch.float32) -> dict:
     """The network's tensors, copied to the CPU."""
-    return {name: tensor.detach().to("cpu", dtype, copy=True) for name, tensor in network.state_dict().items()}
+    return {name: tensor.to("cpu", dtype, copy=True) for name, tensor in network.state_dict().items()}
 
 
 def greedy_returns(args: Args, num_actions: int, network: dict, games: int, seed: int) -> np.ndarray:
@@ -307,14 +308,16 @@ def load_state(path: Path, args: Args) -> dict:
     """What an interrupted run left; exits with one line where there is nothing to go on from."""
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-        assert (state["format"], state["algo"], state["env_id"]) == (CHECKPOINT_FORMAT, args.algo, args.env_id)
-        return state
+        if (state["format"], state["algo"], state["env_id"]) == (CHECKPOINT_FORMAT, args.algo, args.env_id):
+            return state
+        problem = "of another kind"
     except Exception as error:
-        sys.exit(f"error: cannot go on from {path} ({type(error).__name__}); start without --resume")
+        problem = type(error).__name__
+    sys.exit(f"error: cannot go on from {path} ({problem}); start without --resume")
 
 
 def main(args: Args) -> None:
-    """Acts, stores and learns in turn; keeps the network that evaluated best; measures it (rbar) and ships it."""
+    """Acts, stores and learns in turn; keeps the network that evaluated best; measures and ships it."""
     device = torch.device("cuda" if args.cuda and torch.cuda.is_available() else "cpu")
     torch.manual_seed(args.seed)
     num_actions = make_env(args.env_id)[1]
@@ -337,8 +340,9 @@ def main(args: Args) -> None:
     writer = SummaryWriter(run, purge_step=step + 1 if args.resume else None)
 
     def save() -> None:
-        save_checkpoint(run / "resume.pt", {**header, **state, "network": q_network.state_dict(),
-                                            "target": target_network.state_dict(), "optimizer": optimizer.state_dict()})
+        save_checkpoint(run / "resume.pt", {
+            **header, **state, "network": q_network.state_dict(), "target": target_network.state_dict(),
+            "optimizer": optimizer.state_dict()})
 
     replay = UniformReplay(args.buffer_size // args.num_envs, args.num_envs, args.seed)
     player = Player(args, replay, args.seed + step)
@@ -359,7 +363,8 @@ def main(args: Args) -> None:
         if step - first_step <= args.learning_starts:
             continue
         for _ in range(due(args.train_frequency)):
-            batch = [torch.from_numpy(array).to(device) for array in replay.sample(args.batch_size, n, args.gamma)]
+            batch = replay.sample(args.batch_size, n, args.gamma)
+            batch = [torch.from_numpy(array).to(device) for array in batch]
             losses = update(args, q_network, target_network, optimizer, batch)
         if due(args.target_network_frequency):
             target_network.load_state_dict(q_network.state_dict())
@@ -369,14 +374,16 @@ def main(args: Args) -> None:
                                 ("charts/SPS", sps), ("charts/epsilon", epsilon)):
                 writer.add_scalar(name, value, step)
             print(f"step {step:,} of {args.total_timesteps:,} | {sps:.0f} steps/s | epsilon {epsilon:.2f} | "
-                  f"best {state['best']:g} | {(args.total_timesteps - step) / sps / 60:.0f} min left", flush=True)
+                  f"best {state['best']:g} | {(args.total_timesteps - step) / sps / 60:.0f} min left",
+                  flush=True)
         if due(args.eval_frequency):
-            returns = greedy_returns(args, num_actions, cpu_copy(q_network), args.eval_episodes, 20_000 + step)
+            network = cpu_copy(q_network)
+            returns = greedy_returns(args, num_actions, network, args.eval_episodes, 20_000 + step)
             writer.add_scalar("charts/eval_return", returns.mean(), step)
             writer.add_scalar("charts/eval_return_std", returns.std(), step)
             print(f"step {step:,}: greedy return {returns.mean():.2f} +- {returns.std():.2f}", flush=True)
             if returns.mean() > state["best"]:
-                state.update(best=float(returns.mean()), best_network=cpu_copy(q_network), best_step=step)
+                state.update(best=float(returns.mean()), best_network=network, best_step=step)
         if time.time() - saved > 120:
             save()
             saved = time.time()
@@ -386,13 +393,17 @@ def main(args: Args) -> None:
     if stop:
         print(f"stopped at step {step:,}; go on with --resume")
         sys.exit(128 + stop[0])
-    network = {name: tensor.half() for name, tensor in state["best_network"].items()}  # 3.4 MB; rbar is measured on it
+    network = {name: tensor.half() for name, tensor in state["best_network"].items()}  # rbar is of these
     returns = greedy_returns(args, num_actions, network, 20, 10_000 + args.seed)
     path = Path(args.prior_dir) / args.env_id / f"{args.algo}.pt"
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_checkpoint(path, {**header, "network": network, "average_return": float(returns.mean()), "episodes": 20,
-                           "global_step": state["best_step"]})
-    print(f"{path}: {returns.mean():.2f} +- {returns.std():.2f} over 20 greedy games, from step {state['best_step']:,}")
+    if path.exists() and torch.load(path, weights_only=True)["average_return"] > returns.mean():
+        sys.exit(f"error: {path} is better than this one's {returns.mean():.2f} and stays; write this one by "
+                 "--resume and another --prior-dir")
+    save_checkpoint(path, {**header, "network": network, "average_return": float(returns.mean()),
+                           "episodes": 20, "global_step": state["best_step"]})
+    print(f"{path}: {returns.mean():.2f} +- {returns.std():.2f} over 20 greedy games, "
+          f"from step {state['best_step']:,}")
 
 
 if __name__ == "__main__":

@@ -25,8 +25,8 @@ def refused(folder, monkeypatch, **settings):
 
 
 @pytest.mark.parametrize("env_id, hint", [
-    ("NoSuchGame-v4", "PongNoFrameskip-v4"), ("CartPole-v1", "not an Atari game"),
-    ("Hopper-v5", "not an Atari game"), ("Hopper-v2", "PongNoFrameskip-v4"),
+    ("NoSuchGame-v4", "not an Atari game"), ("CartPole-v1", "not an Atari game"),
+    ("Hopper-v5", "not an Atari game"), ("Hopper-v2", "PongNoFrameskip-v4 or ALE"),
     ("Pong-v4", "use PongNoFrameskip-v4"), ("PongDeterministic-v4", "use PongNoFrameskip-v4"),
 ])
 def test_ids(env_id, hint, tmp_path, monkeypatch):
@@ -104,3 +104,27 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_update(tmp_path, 
     message = refused(tmp_path, monkeypatch, num_prior_actors=0, num_nature_actors=1, sync=True, learning_starts=50,
                       total_timesteps=2000, learning_rate=float("inf"), buffer_size=2000)
     assert "no longer finite by update" in message
+
+
+def test_zeros_that_would_only_fail_later(tmp_path, monkeypatch):
+    for name in ("eval_frequency", "exploration_steps", "target_network_frequency", "publish_frequency", "n_step"):
+        assert "must be 1 or more" in refused(tmp_path, monkeypatch, num_prior_actors=0, **{name: 0})
+    assert "--learning-starts" in refused(tmp_path, monkeypatch, num_prior_actors=0, total_timesteps=10_000)
+
+
+def test_a_prior_that_was_never_evaluated(tmp_path, monkeypatch):
+    with_prior(tmp_path, {**torch.load(PRIOR, weights_only=True), "average_return": -float("inf")})
+    assert "before its first evaluation" in refused(tmp_path, monkeypatch)
+
+
+def test_a_full_disk_keeps_what_was_saved_before(tmp_path, monkeypatch):
+    path = tmp_path / "agent.pt"
+    ca2e.save_checkpoint(path, {"step": 1})
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(SystemExit, match="^error: cannot save .*No space left on device.*intact$"):
+        ca2e.save_checkpoint(path, {"step": 2})
+    assert torch.load(path, weights_only=True) == {"step": 1} and list(tmp_path.iterdir()) == [path]

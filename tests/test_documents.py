@@ -68,6 +68,10 @@ def test_the_readme_names_what_is_there():
         assert (ROOT / path).exists(), path
 
 
+def test_the_readme_has_no_blank_left_to_fill():
+    assert not re.search(r"@[A-Z]+@|TODO|FIXME", README)
+
+
 def test_the_readme_explains_exactly_what_is_logged():
     text = (ROOT / "ca2e_dqn_atari.py").read_text().replace("{event[0]}", "")
     logged = set(re.findall(r"\"((?:charts|losses)/\w+)", text))

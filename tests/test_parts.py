@@ -247,22 +247,22 @@ def test_rate_limit():
 def test_actors_held_by_the_rate_limit_take_turns():
     replay, args = make_replay(learning_starts=100, samples_per_insert=1.0)
     replay.inserted = 10_000
-    assert [replay.may_insert(i) for i in (1, 0, 1)] == [False, False, False]
+    assert [replay.my_turn(i) for i in (1, 0, 1)] == [False, False, False]
     replay.sampled = 10_000
-    assert not replay.may_insert(0)  # actor 1 came first
-    assert replay.may_insert(1) and replay.may_insert(0)
+    assert not replay.my_turn(0)  # actor 1 came first
+    assert replay.my_turn(1) and replay.my_turn(0)
     replay.inserted = 30_000
-    assert not replay.may_insert(1)
+    assert not replay.my_turn(1)
     replay.join(1)  # it died while it waited, and starts again
     replay.sampled = 30_000
-    assert replay.may_insert(0)
+    assert replay.my_turn(0)
 
 
 def test_no_actor_inserts_beyond_the_total():
     replay, args = make_replay(total_timesteps=2000)
-    assert replay.may_insert(0)
+    assert replay.my_turn(0)
     replay.state["global_step"] = 2000
-    assert not replay.may_insert(0)
+    assert not replay.my_turn(0)
 
 
 # ---------------------------------------------------------------------------------------------------------- weights

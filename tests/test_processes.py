@@ -111,6 +111,17 @@ def test_ctrl_c_saves_ends_in_one_line_and_the_run_can_be_resumed(tmp_path):
 
 
 @linux
+def test_running_free_as_the_paper_does_comes_to_an_end(tmp_path):
+    run = Run(tmp_path, *"--env-id Catch --num-prior-actors 0 --num-nature-actors 2 --total-timesteps 1000".split(),
+              *"--learning-starts 200 --samples-per-insert 0".split(), script=ROOT / "tests" / "catch_game.py")
+    assert run.end() == 0, run.output
+    (agent,) = tmp_path.glob("runs/*/agent.pt")
+    state = torch.load(agent, weights_only=True)["state"]
+    assert state["global_step"] >= 1000 and state["updates"] > 0
+    run.assert_nothing_stays()
+
+
+@linux
 def test_nothing_outlives_a_learner_that_is_killed(tmp_path):
     run = Run(tmp_path, *SMALL, "--total-timesteps", "100000")
     run.wait_for("nature + ")
@@ -132,7 +143,7 @@ def test_a_killed_actor_is_started_again_and_a_killed_manager_ends_the_run_in_on
     leaves = [pid for pid in children if not any(parent(other) == pid for other in children)]
     assert len(leaves) == 5  # manager, three actors, evaluator: all are children of the fork server
     manager = min(leaves)
-    os.kill(max(leaves) - 1, signal.SIGKILL)  # an actor: the evaluator started last
+    os.kill(sorted(leaves)[-2], signal.SIGKILL)  # an actor: the evaluator started last
     deadline = time.time() + 10
     while time.time() < deadline and len(set(run.descendants()) - set(children)) < 2:  # resource tracker, and the new
         time.sleep(0.1)

@@ -63,4 +63,7 @@ def test_sampled_states_equal_the_environments_own_stacks(env_id, monkeypatch):
     games = sum(step[4] for steps in seen.values() for step in steps)
     assert checked > 1000 and wrapped > 200 and games > 0
     if "Breakout" in env_id:
+        for steps in seen.values():  # the game waits for FIRE after a lost life: the actor presses it
+            pressed = [after[1] for step, after in zip(steps, steps[1:]) if step[3] and not after[4]]
+            assert len(pressed) > 20 and set(pressed) == {1}
         assert cuts > 0 and sum(step[3] for steps in seen.values() for step in steps) > games  # lives were lost
