@@ -76,8 +76,8 @@ class Args:
     bf16: bool = False
     """learn in bfloat16 (about 1.5 times as fast on a CPU with AVX512-BF16) [ours]"""
     learner_threads: int = 0
-    """CPU threads of the learner; 0 takes half of the cores. As many as cores is faster by a fifth, but comes to
-    a halt when anything else keeps the machine busy, another run above all [ours: measured]"""
+    """CPU threads of the learner; 0 takes half of the cores. As many as cores is faster on an idle machine, but
+    nearly halts beside another run [ours: measured]"""
     capture_video: bool = False
     """write a GIF of a greedy game when the run, or --evaluate, ends"""
     resume: str = ""
@@ -725,7 +725,7 @@ def run_child(args: Args, index: int, prior: str | None, replay, store, weights)
     die_with_learner()
     torch.set_num_threads(1)
     if args.samples_per_insert > 0:
-        os.nice(10)  # a learner on the CPU is not to wait for actors that run ahead of it
+        os.nice(19)  # a learner on the CPU is not to wait for actors that run ahead of it
     try:
         if index == args.num_actors:
             for _ in evaluator(args, replay, weights):

@@ -11,8 +11,8 @@ import sys
 from pathlib import Path
 
 RESULTS = Path(__file__).parent / "results"
-COLUMNS = ["step", "nature_steps", "prior_steps", "greedy_mean", "greedy_std", "wall_seconds", "updates", "machine",
-           "seed", "command"]
+COLUMNS = ["step", "nature_steps", "prior_steps", "greedy_mean", "greedy_std", "wall_seconds", "updates",
+           "machine", "seed", "command"]
 
 
 def write_csv(run, name, command):

@@ -34,8 +34,9 @@ def ours(*flags):
     """Steps/s of a whole CA2E run, from its progress lines, once it learns."""
     with tempfile.TemporaryDirectory() as folder:
         process = subprocess.Popen(
-            [sys.executable, "-u", str(ROOT / "ca2e_dqn_atari.py"), "--learning-starts", "1000", "--exploration-steps",
-             "1", "--eval-frequency", "100000000", "--buffer-size", "100000", "--prior-dir", str(ROOT / "priors"), *flags],
+            [sys.executable, "-u", str(ROOT / "ca2e_dqn_atari.py"), "--learning-starts", "1000",
+             "--exploration-steps", "1", "--eval-frequency", "100000000", "--buffer-size", "100000",
+             "--prior-dir", str(ROOT / "priors"), *flags],
             cwd=folder, stdout=subprocess.PIPE, text=True)
         seen = []
         for line in process.stdout:
@@ -86,8 +87,8 @@ print((model.num_timesteps - 1200) / (time.time() - clock.start))
 
 def sample_call(slots):
     """Milliseconds of one manager call that refreshes 32 priorities and samples a batch of 32 from slots: median."""
-    args = ca2e.Args(num_nature_actors=1, num_prior_actors=0, buffer_size=slots, local_buffer_size=10, learning_starts=0,
-                     samples_per_insert=0)
+    args = ca2e.Args(num_nature_actors=1, num_prior_actors=0, buffer_size=slots, local_buffer_size=10,
+                     learning_starts=0, samples_per_insert=0)
     context = mp.get_context("forkserver")
     manager = managers.BaseManager(ctx=context)
     manager.start()
@@ -153,7 +154,8 @@ def main():
         row(f"replay of 1,000,000, {name}", value, "GB")
     for name, value in zip(("float32", "bfloat16"), update()):
         row(f"bare update, one thread, {name}", value, "ms")
-    speeds = {"CA2E-DQN": [], "CA2E-DQN --bf16": [], "CA2E-DQN --bf16 --learner-threads 2": [], "SB3 DQN, 1 thread": [], f"SB3 DQN, {os.cpu_count()} threads": []}
+    speeds = {"CA2E-DQN": [], "CA2E-DQN --bf16": [], "CA2E-DQN --bf16 --learner-threads 2": [],
+              "SB3 DQN, 1 thread": [], f"SB3 DQN, {os.cpu_count()} threads": []}
     for turn in range(ROUNDS):
         for name in speeds:
             if name.startswith("CA2E"):
