@@ -75,9 +75,6 @@ class Args:
     """learn on the GPU where there is one"""
     bf16: bool = False
     """learn in bfloat16 (about 1.5 times as fast on a CPU with AVX512-BF16) [ours]"""
-    learner_threads: int = 0
-    """CPU threads of the learner; 0 takes half of the cores. As many as cores is faster on an idle machine, but
-    nearly halts beside another run [ours: measured]"""
     capture_video: bool = False
     """write a GIF of a greedy game when the run, or --evaluate, ends"""
     resume: str = ""
@@ -902,7 +899,7 @@ def main(args: Args) -> None:
     """Fig. 1: check, share, start the actors, learn, measure, save."""
     torch.manual_seed(args.seed)
     torch.backends.cudnn.deterministic = args.torch_deterministic
-    torch.set_num_threads(args.learner_threads or max(1, torch.get_num_threads() // 2))
+    torch.set_num_threads(max(1, torch.get_num_threads() // 2))  # with all, two runs at once all but halt
     device = torch.device("cuda" if args.cuda and torch.cuda.is_available() else "cpu")
     num_actions = make_env(args.env_id)[1]
     cpu_network = QNetwork(num_actions)

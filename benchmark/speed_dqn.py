@@ -154,7 +154,7 @@ def main():
         row(f"replay of 1,000,000, {name}", value, "GB")
     for name, value in zip(("float32", "bfloat16"), update()):
         row(f"bare update, one thread, {name}", value, "ms")
-    speeds = {"CA2E-DQN": [], "CA2E-DQN --bf16": [], "CA2E-DQN --bf16 --learner-threads 2": [],
+    speeds = {"CA2E-DQN": [], "CA2E-DQN --bf16": [],
               "SB3 DQN, 1 thread": [], f"SB3 DQN, {os.cpu_count()} threads": []}
     for turn in range(ROUNDS):
         for name in speeds:
@@ -164,8 +164,8 @@ def main():
                 value = theirs(int(name.split()[2]))
             speeds[name].append(value)
             row(f"{name}, round {turn + 1}", value, "steps/s")
-    best = [max(pair) for pair in zip(*list(speeds.values())[3:])]
-    for name in list(speeds)[:3]:
+    best = [max(pair) for pair in zip(*list(speeds.values())[2:])]
+    for name in list(speeds)[:2]:
         ratios = [mine / other for mine, other in zip(speeds[name], best)]
         row(f"{name} / the better SB3, median of rounds", float(np.median(ratios)), "times")
     with open(ROOT / "benchmark" / "results" / "speed_dqn.csv", "w", newline="") as file:
