@@ -157,7 +157,8 @@ class Args:
 def atari_game(env_id: str) -> tuple[str, float]:
     """ROM name and probability of a sticky action behind a registered Atari id; exits on any other id."""
     gym.register_envs(ale_py)
-    spec, plain = gym.registry.get(env_id), env_id.split("-")[0].removesuffix("Deterministic") + "NoFrameskip-v4"
+    spec = gym.registry.get(env_id)
+    plain = env_id.split("-")[0].removesuffix("Deterministic") + "NoFrameskip-v4"
     if "NoFrameskip" not in env_id and plain in gym.registry:  # Pong-v4, PongDeterministic-v4
         sys.exit(f"error: {env_id} skips frames of its own; use {plain}")
     if spec is None or spec.entry_point != "ale_py.env:AtariEnv":
@@ -641,8 +642,8 @@ def find_priors(args: Args, network: nn.Module) -> tuple[list[str], list[float]]
     folder = Path(args.prior_dir) / args.env_id
     paths = sorted(str(path) for path in folder.glob("*.pt"))
     if args.num_prior_actors and not paths:
-        sys.exit(f"error: no priors in {folder}; train one, `python pretrain_priors.py --env-id {args.env_id}`,"
-                 " or run without: --num-prior-actors 0")
+        sys.exit(f"error: no priors in {folder}: `python pretrain_priors.py --env-id {args.env_id}`"
+                 " trains one; or run without, by --num-prior-actors 0")
     chosen = [paths[i % len(paths)] for i in range(args.num_prior_actors)]
     averages = [load_checkpoint(path, args.env_id, network)["average_return"] for path in chosen]
     if not np.isfinite(averages).all():

@@ -105,7 +105,8 @@ class Args:
 def atari_game(env_id: str) -> tuple[str, float]:
     """ROM name and probability of a sticky action behind a registered Atari id; exits on any other id."""
     gym.register_envs(ale_py)
-    spec, plain = gym.registry.get(env_id), env_id.split("-")[0].removesuffix("Deterministic") + "NoFrameskip-v4"
+    spec = gym.registry.get(env_id)
+    plain = env_id.split("-")[0].removesuffix("Deterministic") + "NoFrameskip-v4"
     if "NoFrameskip" not in env_id and plain in gym.registry:  # Pong-v4, PongDeterministic-v4
         sys.exit(f"error: {env_id} skips frames of its own; use {plain}")
     if spec is None or spec.entry_point != "ale_py.env:AtariEnv":
