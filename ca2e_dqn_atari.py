@@ -56,11 +56,11 @@ from torch.utils.tensorboard import SummaryWriter
 ALGO = "ca2e-dqn"
 CHECKPOINT_FORMAT = 1
 STACK = 4  # frames in a state [paper, App. A]
-SLOT = [("id", np.int64), ("action", np.int64), ("return", np.float32), ("discount", np.float32),
-        ("steps", np.uint8), ("age", np.uint8), ("frame", np.uint8, (84, 84))]  # 7,088 bytes a step
 BATCHES_PER_CALL = 32  # few, fat calls: the learner asks the manager for the next 32 batches at once
 SAVE_SECONDS, LOG_SECONDS = 180, 10  # between checkpoints, between progress lines
+FILM_EVERY = 2  # screens; a GIF shows 15 a second
 STOP_SIGNALS = {signal.SIGINT, signal.SIGTERM}
+PRELOAD = ["torch", "torch.utils.tensorboard", "tyro", "imageio", "gymnasium", "ale_py.vector_env"]
 
 
 # ------------------------------------------------------------------------------------------------------- Args
@@ -166,27 +166,29 @@ def atari_game(env_id: str) -> tuple[str, float]:
     return spec.kwargs["game"], spec.kwargs["repeat_action_probability"]
 
 
-def make_env(env_id: str, num_envs: int = 1, gray: bool = True) -> tuple[AtariVectorEnv, int, int | None]:
-    """Atari as App. A has it, states (num_envs, 4, 84, 84); its number of actions; the index of FIRE, if any.
+def make_atari(env_id: str, num_envs: int = 1, gray: bool = True) -> AtariVectorEnv:
+    """Atari as App. A has it: states (num_envs, 4, 84, 84), frame skip 4, up to 30 no-ops (the defaults).
 
     `terminated` is true at every lost life (Deviation 18): the game is over when no lives are left, and may
     wait for FIRE before. The step after a game's end ignores its action and returns the next game's start.
     """
     game, sticky = atari_game(env_id)
     size = {} if gray else {"img_height": 210, "img_width": 160, "stack_num": 1}
-    env = AtariVectorEnv(  # frame skip 4 and up to 30 no-ops are its defaults
-        game, num_envs, num_threads=1, repeat_action_probability=sticky, reward_clipping=False,
-        life_loss_info=True, grayscale=gray, **size)
+    return AtariVectorEnv(game, num_envs, num_threads=1, repeat_action_probability=sticky,
+                          reward_clipping=False, life_loss_info=True, grayscale=gray, **size)
+
+
+def fire_button(env: AtariVectorEnv) -> int | None:
+    """The action that presses FIRE, in games that have one."""
     buttons = list(env.ale.get_action_set())
-    fire = buttons.index(ale_py.Action.FIRE) if ale_py.Action.FIRE in buttons else None
-    return env, len(buttons), fire
+    return buttons.index(ale_py.Action.FIRE) if ale_py.Action.FIRE in buttons else None
 
 
 # --------------------------------------------------------------------------------------------------- Networks
 class QNetwork(nn.Module):
     """q(s, .) of App. A: 3 convolutions, 512 hidden units with layer norm, one linear output per action."""
 
-    def __init__(self, num_actions: int):
+    def __init__(self, env):
         super().__init__()
         self.network = nn.Sequential(
             nn.Conv2d(4, 32, 8, stride=4), nn.ReLU(),
@@ -194,7 +196,7 @@ class QNetwork(nn.Module):
             nn.Conv2d(64, 64, 3, stride=1), nn.ReLU(),
             nn.Flatten(),
             nn.Linear(3136, 512), nn.LayerNorm(512), nn.ReLU(),
-            nn.Linear(512, num_actions),
+            nn.Linear(512, int(env.single_action_space.n)),
         )  # fmt: skip
 
     def forward(self, states: torch.Tensor) -> torch.Tensor:
@@ -202,16 +204,17 @@ class QNetwork(nn.Module):
         return self.network(states.contiguous(memory_format=torch.channels_last) / 255.0)  # fastest on a CPU
 
 
-def play_games(env_id: str, q_network: QNetwork, games: int, seed: int, film: list | None = None):
+def play_atari(env_id: str, q_network: QNetwork, games: int, seed: int, film: list | None = None):
     """Unclipped returns (games,) of full games played side by side, greedy but for an epsilon of 0.001.
 
     film collects the first game's screens: a second environment in colour, same seed and actions, keeps step.
     """
-    (env, num_actions, fire), rng = make_env(env_id, games), np.random.default_rng(seed)
+    env, rng = make_atari(env_id, games), np.random.default_rng(seed)
+    num_actions, fire = env.single_action_space.n, fire_button(env)
     states, _ = env.reset(seed=seed)
     returns, playing, life_lost = np.zeros(games), np.ones(games, bool), np.zeros(games, bool)
     if film is not None:
-        colour = make_env(env_id, gray=False)[0]
+        colour = make_atari(env_id, gray=False)
         film.append(colour.reset(seed=seed)[0][0, -1])
     while playing.any():
         actions = rng.integers(num_actions, size=games)
@@ -256,6 +259,14 @@ def first_priorities(q_network, states, actions, returns, discounts, after) -> n
 
 
 # ---------------------------------------------------------------------------------- Shared memory and weights
+def slot(env) -> list:
+    """What the replay holds of one step, as numpy fields; of a state only the newest frame."""
+    frames, actions = env.single_observation_space, env.single_action_space
+    return [("id", np.int64), ("action", actions.dtype, actions.shape), ("return", np.float32),
+            ("discount", np.float32), ("steps", np.uint8), ("age", np.uint8),
+            ("frame", frames.dtype, frames.shape[1:])]
+
+
 def nameless_memory(size: int) -> heap.Arena:
     """Memory that children inherit, committed as it is touched, and that no crash can leave behind."""
     if not hasattr(os, "memfd_create"):  # macOS
@@ -331,17 +342,16 @@ class LocalBuffer:
 
     def __init__(self, args: Args, store: SharedArray, actor: int, head: int):
         self.args, self.store, self.actor, self.head = args, store.array, actor, head
-        self.columns = {name: [] for name in ("states", "actions", "rewards", "terminations", "last", "ages")}
+        self.pending = []  # steps whose transitions have not been delivered
         self.episodes = []  # (return, length) of those that ended since the last delivery
 
     def append(self, *step) -> None:
         """s_t, a_t, R_{t+1}, was a life or the game lost?, is s_t a game's last?, steps into the game."""
-        for column, value in zip(self.columns.values(), step, strict=True):
-            column.append(value)
+        self.pending.append(step)
 
     def deliver(self, replay, networks) -> tuple[int | None, int]:
         """Alg. 2, "calculate priorities ... add prioritized experience"; returns the replay's answer."""
-        states, actions, rewards, terminations, last, ages = map(np.asarray, self.columns.values())
+        states, actions, rewards, terminations, last, ages = map(np.array, zip(*self.pending))
         returns, discounts, steps, complete = n_step_transitions(
             rewards, terminations, last, self.args.n_step, self.args.gamma)
         after = np.arange(len(steps)) + steps  # where s_{t+k} is
@@ -358,8 +368,7 @@ class LocalBuffer:
         answer = replay.add(self.actor, self.head, ids[complete], priorities[complete], self.episodes)
 
         waiting = int(np.flatnonzero(complete | last).max(initial=-1)) + 1  # s_{t+k} is not there yet
-        self.columns = {name: column[waiting:] for name, column in self.columns.items()}
-        self.episodes = []
+        self.pending, self.episodes = self.pending[waiting:], []
         return answer
 
 
@@ -554,11 +563,11 @@ def epsilon_ladder(place: int, global_step: int, args: Args) -> float:
 def actor(args: Args, index: int, prior: str | None, replay, store: SharedArray, weights: SharedArray):
     """Alg. 1.1 (while its role is None) and 1.2: plays for ever; yields after each block that it delivers."""
     head, role, global_step = replay.join(index)
-    (env, num_actions, fire) = make_env(args.env_id)
-    rng = np.random.default_rng([args.seed, index, head, global_step])
-    q_network, prior_network = QNetwork(num_actions), QNetwork(num_actions)
+    env, rng = make_atari(args.env_id), np.random.default_rng([args.seed, index, head, global_step])
+    num_actions, fire = env.single_action_space.n, fire_button(env)
+    q_network, prior_network = QNetwork(env), QNetwork(env)
     if prior is not None:
-        prior_network.load_state_dict(load_checkpoint(prior, args.env_id, q_network)["network"])
+        prior_network.load_state_dict(load_checkpoint(prior, args.env_id, prior_network)["network"])
     buffer, version = LocalBuffer(args, store, index, head), newest_weights(weights, q_network, -1)
     states, _ = env.reset(seed=int(rng.integers(2**31)))
     life_lost = last = False
@@ -592,11 +601,11 @@ def actor(args: Args, index: int, prior: str | None, replay, store: SharedArray,
 
 def evaluator(args: Args, replay, weights: SharedArray):
     """Deviation 3: full greedy games with the newest weights; yields after each look at the step."""
-    network, version, due = QNetwork(make_env(args.env_id)[1]), -1, float("inf")
+    network, version, due = QNetwork(make_atari(args.env_id)), -1, float("inf")
     while True:
         if (step := replay.step()) >= due:
             version = newest_weights(weights, network, version)
-            replay.evaluated(step, play_games(args.env_id, network, args.eval_episodes, args.seed + step))
+            replay.evaluated(step, play_atari(args.env_id, network, args.eval_episodes, args.seed + step))
         if step >= due or due == float("inf"):  # a round that comes late is skipped
             due = (replay.step() // args.eval_frequency + 1) * args.eval_frequency
         yield
@@ -637,8 +646,8 @@ def load_checkpoint(path: str | Path, env_id: str, network: nn.Module) -> dict:
     sys.exit(f"error: {path} {problem}; use another, or make one with pretrain_priors.py")
 
 
-def find_priors(args: Args, network: nn.Module) -> tuple[list[str], list[float]]:
-    """The prior actors' checkpoint files, shared in turn, and their average returns (rbar)."""
+def find_priors(args: Args, network: nn.Module) -> tuple[list[str | None], list[float]]:
+    """Each actor's prior, None for nature actors (files are shared in turn); the priors' rbar."""
     folder = Path(args.prior_dir) / args.env_id
     paths = sorted(str(path) for path in folder.glob("*.pt"))
     if args.num_prior_actors and not paths:
@@ -648,41 +657,47 @@ def find_priors(args: Args, network: nn.Module) -> tuple[list[str], list[float]]
     averages = [load_checkpoint(path, args.env_id, network)["average_return"] for path in chosen]
     if not np.isfinite(averages).all():
         sys.exit(f"error: a prior in {folder} was saved before its first evaluation; let it train on")
-    return chosen, averages
+    return [None] * args.num_nature_actors + chosen, averages
 
 
 # ------------------------------------------------------------------------------------------- Learner (Alg. 3)
 class DQN:
-    """What learns: theta, theta-minus and the optimizer."""
+    """What learns: theta (online), theta-minus (target) and the optimizer."""
 
-    def __init__(self, args: Args, num_actions: int, device: torch.device, global_step: int):
-        self.args, self.device, self.syncs = args, device, global_step // args.target_network_frequency
-        self.network, self.target_network = QNetwork(num_actions), QNetwork(num_actions)
-        self.target_network.load_state_dict(self.network.state_dict())
-        for network in (self.network, self.target_network):
+    def __init__(self, args: Args, env, device: torch.device, global_step: int):
+        self.args, self.device, self.copies = args, device, global_step // args.target_network_frequency
+        self.online, self.target = QNetwork(env), QNetwork(env)
+        self.target.load_state_dict(self.online.state_dict())
+        for network in (self.online, self.target):
             network.to(device, memory_format=torch.channels_last)
-        self.optimizer = torch.optim.Adam(self.network.parameters(), lr=args.learning_rate, fused=True)
-        self.parts = {"network": self.network, "target": self.target_network, "optimizer": self.optimizer}
+        self.optimizer = torch.optim.Adam(self.online.parameters(), lr=args.learning_rate, fused=True)
+        self.parts = {"network": self.online, "target": self.target, "optimizer": self.optimizer}
+
+    def load(self, checkpoint: dict) -> None:
+        """Goes on from a saved agent; the learning rate may have been given anew."""
+        for name, part in self.parts.items():
+            part.load_state_dict(checkpoint[name])
+        self.optimizer.param_groups[0]["lr"] = self.args.learning_rate
 
     def update(self, batch, global_step: int) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """One gradient step on a batch of numpy arrays; the TD errors (B,) and the metrics, on the device."""
         batch = [torch.from_numpy(array).to(self.device) for array in batch]
-        if global_step // self.args.target_network_frequency > self.syncs:
-            self.syncs = global_step // self.args.target_network_frequency
-            self.target_network.load_state_dict(self.network.state_dict())  # theta-minus <- theta
+        if global_step // self.args.target_network_frequency > self.copies:
+            self.copies = global_step // self.args.target_network_frequency
+            self.target.load_state_dict(self.online.state_dict())  # theta-minus <- theta
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.args.bf16):
-            loss, td_errors, q_values = double_q_loss(self.network, self.target_network, batch)
+            loss, td_errors, q_values = double_q_loss(self.online, self.target, batch)
         self.optimizer.zero_grad()
         loss.backward()
-        nn.utils.clip_grad_norm_(self.network.parameters(), 10.0)  # Deviation 21
+        nn.utils.clip_grad_norm_(self.online.parameters(), 10.0)  # Deviation 21
         self.optimizer.step()
         return td_errors, {"losses/td_loss": loss.detach(), "losses/q_values": q_values.mean()}
 
 
-def learner(args: Args, agent, replay, store: SharedArray, weights: SharedArray, after_call, wait) -> None:
+def learner(args: Args, agent, replay, store: SharedArray, weights: SharedArray):
     """Alg. 3: samples, learns, refreshes priorities, publishes weights, until all steps have their updates.
 
-    after_call(state, events, metrics) runs after every call to the replay, wait() if there was no batch.
+    Yields (state, events, metrics, number of updates) after every call to the replay.
     """
     ids, priorities, metrics, updates = np.zeros(0, np.int64), np.zeros(0), {}, 0
     while True:
@@ -694,18 +709,16 @@ def learner(args: Args, agent, replay, store: SharedArray, weights: SharedArray,
             td_errors.append(td_error)
             updates += 1
             if updates % args.publish_frequency == 0:
-                publish(weights, agent.network)
+                publish(weights, agent.online)
         ids, priorities = batch_ids.ravel(), np.zeros(0)
         if td_errors:
             priorities = torch.cat(td_errors).abs().cpu().numpy()  # here the learner waits for the device
             if not np.isfinite(priorities).all():
-                sys.exit(f"error: a TD error is no longer finite by update {state['updates']:,}; lower "
-                         "--learning-rate, or go on from the last checkpoint with --resume")
-        after_call(state, events, metrics)
+                sys.exit(f"error: a TD error is no longer finite by update {state['updates']:,}; lower the "
+                         "learning rate, or go on from the last checkpoint with --resume")
+        yield state, events, metrics, len(td_errors)
         if state["global_step"] >= args.total_timesteps and (not td_errors or args.samples_per_insert == 0):
             return
-        if not td_errors:
-            wait()
 
 
 # -------------------------------------------------------------------------------------------------- Processes
@@ -749,31 +762,30 @@ def deaf(start, *args) -> None:
 class Crew:
     """The child processes: the replay's manager, the actors and the evaluator."""
 
-    def __init__(self, args: Args, priors: list[str], averages: list[float], store, weights, state: dict):
-        self.shared, self.deaths = (store, weights), []
+    def __init__(self, args: Args, priors: list, averages: list[float], store, weights, state: dict):
+        self.args, self.deaths = args, []
         method = "forkserver" if "forkserver" in mp.get_all_start_methods() else "spawn"
         self.context = mp.get_context(method)
         if method == "forkserver":  # children share what is imported here, and start in a tenth of a second
-            self.context.set_forkserver_preload(
-                ["torch", "torch.utils.tensorboard", "tyro", "imageio", "gymnasium", "ale_py.vector_env"])
+            self.context.set_forkserver_preload(PRELOAD)
         resource_tracker.ensure_running()  # now, since it would lift the block on signals
         self.folder = tempfile.mkdtemp(prefix="ca2e-", dir="/tmp")  # private; short, as socket paths must be
         self.manager = managers.BaseManager(address=f"{self.folder}/replay", ctx=self.context)
-        priors = [None] * args.num_nature_actors + priors + [None]  # the evaluator comes last
-        self.children = [(args, index, prior) for index, prior in enumerate(priors)]
         try:
             deaf(self.manager.start, die_with_learner, (self.folder,))
             self.replay = self.manager.PrioritizedReplay(args, averages, state)
-            self.processes = [self.start(*child) for child in self.children]
+            self.children = [(args, index, prior, self.replay, store, weights)
+                             for index, prior in enumerate([*priors, None])]  # the evaluator comes last
+            self.processes = [self.start(index) for index in range(len(self.children))]
         except BaseException:
             self.close()
             raise
 
-    def start(self, args: Args, index: int, prior: str | None):
+    def start(self, index: int):
         """Starts an actor, or the evaluator; an actor started again goes on in its own part of the replay."""
         process = self.context.Process(
-            target=run_child, args=(args, index, prior, self.replay, *self.shared), daemon=True,
-            name="the evaluator" if index == args.num_actors else f"actor {index}")
+            target=run_child, args=self.children[index], daemon=True,
+            name="the evaluator" if index == self.args.num_actors else f"actor {index}")
         deaf(process.start)
         return process
 
@@ -786,7 +798,7 @@ class Crew:
                 self.deaths.append((index, time.time()))
                 if sum(i == index and time.time() - t < 60 for i, t in self.deaths) == 3:
                     sys.exit(f"error: {process.name} died three times within a minute")
-                self.processes[index] = self.start(*self.children[index])
+                self.processes[index] = self.start(index)
         return len(self.deaths)
 
     def close(self) -> None:
@@ -845,7 +857,7 @@ class Log:
               f"priors acting: {', '.join(priors) or 'none'} | {left:.0f} min left", flush=True)
 
 
-def check(args: Args) -> None:
+def check(args: Args, fields: list) -> None:
     """Refuses settings that cannot work, each in one line."""
     slots = min(args.buffer_size, args.total_timesteps)
     least = args.num_actors * (2 * args.local_buffer_size + STACK + args.n_step)
@@ -854,12 +866,14 @@ def check(args: Args) -> None:
         whole = min(whole, int(limit.read_text()) / 2**30)  # a container's own
     if (meminfo := Path("/proc/meminfo")).exists():
         free = int(meminfo.read_text().split("MemAvailable:")[1].split()[0]) / 2**20
-    needed = slots * np.dtype(SLOT, align=True).itemsize / 2**30
+    needed = slots * np.dtype(fields, align=True).itemsize / 2**30
     for wrong, message in (
         (args.num_actors < 1, "no actors: set --num-nature-actors or --num-prior-actors above 0"),
-        (min(args.batch_size, args.n_step, args.local_buffer_size, args.target_network_frequency,
-             args.eval_episodes, args.exploration_steps, args.publish_frequency, args.eval_frequency) < 1,
-         "sizes, frequencies, --n-step, --exploration-steps and --eval-episodes must be 1 or more"),
+        (min(args.batch_size, args.n_step, args.local_buffer_size, args.eval_episodes,
+             args.publish_frequency, args.eval_frequency) < 1,
+         "sizes, frequencies, --n-step and --eval-episodes must be 1 or more"),
+        (min(args.target_network_frequency, args.exploration_steps) < 1,
+         "--target-network-frequency and --exploration-steps must be 1 or more"),
         (args.learning_starts >= args.total_timesteps, "--learning-starts must be below --total-timesteps"),
         (args.batch_size > slots, f"--batch-size {args.batch_size} is larger than the buffer of {slots}"),
         (slots < least, f"{args.num_actors} actors of --local-buffer-size {args.local_buffer_size} need "
@@ -886,14 +900,38 @@ def parse() -> Args:
     return args
 
 
-def play_saved(args: Args, path: Path, network: QNetwork) -> float:
+def play_saved(args: Args, path: Path, network: nn.Module) -> float:
     """Twenty greedy games of network, their average printed and returned; --capture-video films the first."""
     film = [] if args.capture_video else None
-    returns = play_games(args.env_id, network, 20, args.seed, film)
+    returns = play_atari(args.env_id, network, 20, args.seed, film)
     print(f"{path}: {returns.mean():.2f} +- {returns.std():.2f} over 20 greedy games", flush=True)
     if film:
-        imageio.mimsave(path.with_suffix(".gif"), film[::2], duration=66, loop=0)  # twice the speed of play
+        imageio.mimsave(path.with_suffix(".gif"), film[::FILM_EVERY], duration=66, loop=0)
     return float(returns.mean())
+
+
+def save_agent(args: Args, path: Path, agent, state: dict, final_return: float | None = None) -> None:
+    """Writes what --resume, --evaluate and, as a prior, another run need."""
+    average_return = (state["evaluations"] or [-float("inf")])[-1] if final_return is None else final_return
+    parts = {name: part.state_dict() for name, part in agent.parts.items()}
+    if not all(tensor.isfinite().all() for tensor in parts["network"].values()):
+        sys.exit(f"error: the weights are no longer finite at update {state['updates']:,}, not saved")
+    save_checkpoint(path, {
+        "format": CHECKPOINT_FORMAT, "algo": ALGO, "env_id": args.env_id, "args": asdict(args),
+        "average_return": average_return, "episodes": args.eval_episodes if final_return is None else 20,
+        "global_step": state["global_step"], "state": state, **parts})
+
+
+def take_turns(args: Args, priors: list, replay, store: SharedArray, weights: SharedArray):
+    """--sync: actors and evaluator in this process; yields after each round."""
+    actors = [actor(args, index, prior, replay, store, weights) for index, prior in enumerate(priors)]
+    evaluations = evaluator(args, replay, weights)
+    while True:
+        for index, acting in enumerate(actors):
+            if replay.my_turn(index):
+                next(acting)
+        next(evaluations)
+        yield
 
 
 def main(args: Args) -> None:
@@ -902,99 +940,75 @@ def main(args: Args) -> None:
     torch.backends.cudnn.deterministic = args.torch_deterministic
     torch.set_num_threads(max(1, torch.get_num_threads() // 2))  # with all, two runs at once all but halt
     device = torch.device("cuda" if args.cuda and torch.cuda.is_available() else "cpu")
-    num_actions = make_env(args.env_id)[1]
-    cpu_network = QNetwork(num_actions)
+    env = make_atari(args.env_id)
+    network = QNetwork(env)  # on the CPU, to play with
     if args.evaluate:
-        cpu_network.load_state_dict(load_checkpoint(args.evaluate, args.env_id, cpu_network)["network"])
-        play_saved(args, Path(args.evaluate), cpu_network)
+        network.load_state_dict(load_checkpoint(args.evaluate, args.env_id, network)["network"])
+        play_saved(args, Path(args.evaluate), network)
         return
-    check(args)
-    priors, averages = find_priors(args, cpu_network)
-    name = f"{args.env_id.replace('/', '-')}__{ALGO}__{args.seed}__{int(time.time())}"
-    run = Path(args.resume or f"runs/{name}")
-    # roles: an actor's place on the epsilon ladder, None while it acts as a prior; evaluations: averages
+    check(args, slot(env))
+    priors, averages = find_priors(args, network)
+
+    run = Path(args.resume or f"runs/{args.env_id.replace('/', '-')}__{ALGO}__{args.seed}__{int(time.time())}")
+    # roles: an actor's place on the ladder, None while it acts as a prior; evaluations: their averages
     state = {"global_step": 0, "prior_steps": 0, "updates": 0, "evaluations": [],
              "roles": [*range(args.num_nature_actors), *[None] * args.num_prior_actors]}
     if args.resume:
-        checkpoint = load_checkpoint(run / "agent.pt", args.env_id, cpu_network)
+        checkpoint = load_checkpoint(run / "agent.pt", args.env_id, network)
         state, saved_args = checkpoint["state"], checkpoint["args"]
         if any(saved_args[key] != getattr(args, key) for key in ("num_nature_actors", "num_prior_actors")):
             sys.exit(f"error: the numbers of actors cannot change when {run} goes on")
         print(f"resumed at step {state['global_step']:,}; the replay is filled anew", flush=True)
-    agent = DQN(args, num_actions, device, state["global_step"])
-    for name, part in agent.parts.items() if args.resume else ():
-        part.load_state_dict(checkpoint[name])
-    agent.optimizer.param_groups[0]["lr"] = args.learning_rate  # it may be given anew
+    agent = DQN(args, env, device, state["global_step"])
+    if args.resume:
+        agent.load(checkpoint)
     try:
         run.mkdir(parents=True, exist_ok=True)
         log = Log(args, run, state)
     except OSError as error:
         sys.exit(f"error: cannot write to {run} ({error.strerror}); run where you may write")
 
-    def save(average_return: float, episodes: int) -> None:
-        parts = {name: part.state_dict() for name, part in agent.parts.items()}
-        if not all(tensor.isfinite().all() for tensor in parts["network"].values()):
-            sys.exit(f"error: the weights are no longer finite at update {state['updates']:,}, not saved")
-        save_checkpoint(run / "agent.pt", {
-            "format": CHECKPOINT_FORMAT, "algo": ALGO, "env_id": args.env_id, "args": asdict(args),
-            "average_return": average_return, "episodes": episodes, "global_step": state["global_step"],
-            "state": state, **parts})
-
-    def save_newest() -> None:
-        save((state["evaluations"] or [-float("inf")])[-1], args.eval_episodes)
-
     stop, saved, crew = [], time.time(), None
-
-    def after_call(newest_state: dict, events: list, metrics: dict) -> None:
-        nonlocal state, saved
-        state = newest_state
-        log(state, events, metrics, crew.restart_dead() if crew else 0)
-        if stop or time.time() - saved > SAVE_SECONDS:
-            save_newest()
-            saved = time.time()
-        if stop:
-            print(f"\nstopped at step {state['global_step']:,}; go on with "
-                  f"`python {Path(__file__).name} --resume {run}`", flush=True)
-            sys.exit(128 + stop[0])
-
     for signum in STOP_SIGNALS:
         signal.signal(signum, lambda number, frame: stop.append(number))
-    store = SharedArray(args.num_actors * args.part, SLOT)
-    num_weights = sum(parameter.numel() for parameter in agent.network.parameters())
+    store = SharedArray(args.num_actors * args.part, slot(env))
+    num_weights = sum(parameter.numel() for parameter in agent.online.parameters())
     weights = SharedArray(1, [("version", np.int64), ("vector", np.float32, (num_weights,))])
-    publish(weights, agent.network)
+    publish(weights, agent.online)
     print(f"{run} | {args.num_nature_actors} nature + {args.num_prior_actors} prior actors | "
           f"learner on {device}", flush=True)
     try:
         if args.sync:
             replay = PrioritizedReplay(args, averages, state)
-            actors = [actor(args, index, prior, replay, store, weights)
-                      for index, prior in enumerate([None] * args.num_nature_actors + priors)]
-            evaluations = evaluator(args, replay, weights)
-
-            def wait():
-                for index in range(args.num_actors):
-                    if replay.my_turn(index):
-                        next(actors[index])
-                next(evaluations)
+            turns = take_turns(args, priors, replay, store, weights)
         else:
             crew = Crew(args, priors, averages, store, weights, state)
-            replay, wait = crew.replay, lambda: time.sleep(0.01)
-        learner(args, agent, replay, store, weights, after_call, wait)
+            replay = crew.replay
+        for state, events, metrics, updates in learner(args, agent, replay, store, weights):
+            log(state, events, metrics, crew.restart_dead() if crew else 0)
+            if stop or time.time() - saved > SAVE_SECONDS:
+                save_agent(args, run / "agent.pt", agent, state)
+                saved = time.time()
+            if stop:
+                print(f"\nstopped at step {state['global_step']:,}; go on with "
+                      f"`python {Path(__file__).name} --resume {run}`", flush=True)
+                sys.exit(128 + stop[0])
+            if updates == 0:  # the rate limit holds the learner
+                next(turns) if args.sync else time.sleep(0.01)
     except (EOFError, ConnectionError) as error:
         sys.exit(f"error: the replay's manager died ({type(error).__name__}), out of memory perhaps; "
                  f"go on from the last checkpoint with --resume {run}")
     finally:
         if crew is not None:
             crew.close()
-    save_newest()
+    save_agent(args, run / "agent.pt", agent, state)
     for signum in STOP_SIGNALS:
         signal.signal(signum, signal.SIG_DFL)  # what follows may be stopped at any time
-    cpu_network.load_state_dict(agent.network.state_dict())
-    average_return = play_saved(args, run / "agent.pt", cpu_network)
-    log.writer.add_scalar("charts/final_return", average_return, state["global_step"])
+    network.load_state_dict(agent.parts["network"].state_dict())
+    final_return = play_saved(args, run / "agent.pt", network)
+    log.writer.add_scalar("charts/final_return", final_return, state["global_step"])
     log.writer.close()
-    save(average_return, 20)
+    save_agent(args, run / "agent.pt", agent, state, final_return)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,1025 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = [
+#   "torch==2.13.0",
+#   "gymnasium[atari,mujoco]==1.4.0",
+#   "ale-py==0.12.1",
+#   "numpy==2.4.6",
+#   "tyro==1.0.17",
+#   "tensorboard==2.21.0",
+#   "pytest==9.2.0",
+# ]
+# ///
+"""CA2E-DDPG on MuJoCo: "Compound Asynchronous Exploration and Exploitation" (Bai et al.), in one file.
+
+    5 nature actors (explore) ---+  first priorities  +-------------------+   ids, weights   +---------+
+    3 prior actors (exploit) ----+------------------> | PrioritizedReplay | ---------------> | learner |
+       ^   each moves a robot    |                    |  (in a manager's  | <--------------- | CUDA or |
+       |                         |  states, actions,  |      process)     |  new priorities  |   CPU   |
+       |                         |  returns           +-------------------+                  +---------+
+       |                         +------------------------> shared memory --- batches -------> |    |
+       +----------------------------- newest weights, through shared memory -----------------------+
+
+    python ca2e_ddpg_mujoco.py --env-id Hopper-v5                                     # the paper's: 1M steps
+    python ca2e_ddpg_mujoco.py --env-id InvertedPendulum-v5 --total-timesteps 50000   # a laptop: 2 minutes
+    python ca2e_ddpg_mujoco.py --env-id Hopper-v5 --evaluate runs/<name>/agent.pt --capture-video
+
+Read `main` first (the paper's Fig. 1), then `actor` (Alg. 1), `LocalBuffer` and `PrioritizedReplay` (Alg. 2),
+`learner` (Alg. 3); beside `diff ca2e_dqn_atari.py ca2e_ddpg_mujoco.py`, which is what section 5.2 changes.
+"Deviation 4" and the like point into the README's table of what the paper leaves open.
+"""
+
+import contextlib
+import multiprocessing as mp
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+import time
+import traceback
+import warnings
+from dataclasses import asdict, dataclass
+from multiprocessing import connection, heap, managers, resource_tracker
+from pathlib import Path
+
+import gymnasium as gym
+import imageio
+import numpy as np
+import torch
+import torch.nn as nn
+import tyro
+from gymnasium.wrappers import DtypeObservation, FrameStackObservation
+from torch.utils.tensorboard import SummaryWriter
+
+ALGO = "ca2e-ddpg"
+CHECKPOINT_FORMAT = 1
+STACK = 1  # observations in a state: one, where Atari takes 4 frames
+BATCHES_PER_CALL = 32  # few, fat calls: the learner asks the manager for the next 32 batches at once
+SAVE_SECONDS, LOG_SECONDS = 180, 10  # between checkpoints, between progress lines
+FILM_EVERY = 5  # screens; a GIF shows 15 a second
+STOP_SIGNALS = {signal.SIGINT, signal.SIGTERM}
+PRELOAD = ["torch", "torch.utils.tensorboard", "tyro", "imageio", "gymnasium.wrappers", "mujoco"]
+
+
+# ------------------------------------------------------------------------------------------------------- Args
+@dataclass
+class Args:
+    # Run
+    seed: int = 1
+    """seed of the run; every actor derives its own from it"""
+    torch_deterministic: bool = True
+    """deterministic CUDA kernels (with --sync, two runs then give the same numbers)"""
+    cuda: bool = True
+    """learn on the GPU where there is one"""
+    capture_video: bool = False
+    """write a GIF of a greedy episode when the run, or --evaluate, ends"""
+    resume: str = ""
+    """a run folder, runs/<name>, to go on with; its settings hold, but for flags given anew"""
+    evaluate: str = ""
+    """play 20 greedy episodes with this agent.pt (or prior) and exit"""
+    sync: bool = False
+    """everything in one process, in turn: slow, deterministic, and a debugger works"""
+
+    # Environment
+    env_id: str = "Hopper-v5"
+    """the task, as gymnasium registers it: a flat observation, bounded actions [paper, App. B; Deviation 17]"""
+    total_timesteps: int = 1_000_000
+    """steps of all actors together [paper, Fig. 3; Deviation 19]"""
+
+    # DDPG
+    actor_learning_rate: float = 1e-4
+    """of Adam, for the actor network [paper, App. A]"""
+    critic_learning_rate: float = 1e-3
+    """of Adam, for the critic network [paper, App. A]"""
+    critic_l2: float = 1e-2
+    """penalty on the critic's weights, as Adam's weight decay [paper, App. A; Deviation 16]"""
+    buffer_size: int = 1_000_000
+    """transitions in the replay [paper, App. A, for DQN]"""
+    gamma: float = 0.99
+    """discount factor [DDPG; the paper is silent]"""
+    n_step: int = 3
+    """steps of the multi-step return [ours: the paper is silent]"""
+    tau: float = 1e-3
+    """share of the newest weights in each soft update of the target networks [paper, App. A]"""
+    batch_size: int = 128
+    """transitions in an update [paper, App. A]"""
+    learning_starts: int = 5_000
+    """inserted transitions before the first update [ours: the paper is silent]"""
+    max_noise: float = 0.5
+    """sigma of the first nature actor's noise, 1 being half of the actions' range [ours: Deviation 21]"""
+    min_noise: float = 0.05
+    """sigma of the last nature actor's; the others lie evenly between [ours: Deviation 21]"""
+
+    # CA2E
+    num_nature_actors: int = 5
+    """actors that explore, with noise on the learner's actions [paper, 5.1]"""
+    num_prior_actors: int = 3
+    """actors that exploit trained baseline agents [paper, 5.1]"""
+    prior_dir: str = "priors"
+    """the baseline agents are <prior_dir>/<env_id>/*.pt, shared in turn by the prior actors"""
+    prior_noise: float = 0.05
+    """sigma of the prior actors' noise [ours: Deviation 5]"""
+    retire_ratio: float = 1.05
+    """a prior retires once the learner exceeds it by this factor, the paper's alpha [ours: Deviation 1]"""
+    retire_patience: int = 3
+    """evaluations in a row that must say so, the paper's "several times" [ours: Deviation 2]"""
+    local_buffer_size: int = 50
+    """steps of an actor between deliveries to the replay, the paper's B [Ape-X]"""
+    per_alpha: float = 0.6
+    """how far priorities skew the sampling, 0 is uniform [Ape-X]"""
+    per_beta: float = 0.4
+    """how far importance weights correct it, 1 is fully [Ape-X]"""
+    samples_per_insert: float = 128.0
+    """transitions sampled per transition inserted (one batch a step); 0 runs free, as the paper [ours]"""
+    publish_frequency: int = 10
+    """updates between publications of the weights [ours: the paper is silent]"""
+    eval_frequency: int = 5_000
+    """steps between greedy evaluations [ours: Deviation 3]"""
+    eval_episodes: int = 10
+    """episodes of an evaluation [ours: Deviation 3]"""
+
+    @property
+    def num_actors(self) -> int:
+        """Nature and prior actors together."""
+        return self.num_nature_actors + self.num_prior_actors
+
+    @property
+    def part(self) -> int:
+        """Slots that each actor owns in the replay."""
+        return min(self.buffer_size, self.total_timesteps) // self.num_actors
+
+
+# ------------------------------------------------------------------------------------------------ Environment
+def make_control(env_id: str, num_envs: int = 1, render_mode: str | None = None) -> gym.vector.VectorEnv:
+    """A task of continuous control: states (num_envs, 1, observation), float32; exits on any other id.
+
+    The step after an episode's end ignores its action and returns the next episode's first state.
+    """
+    warnings.filterwarnings("ignore", ".*precision lowered by casting to float32.*")
+    try:
+        env = gym.make_vec(env_id, num_envs, vectorization_mode="sync", render_mode=render_mode, wrappers=[
+            lambda env: FrameStackObservation(DtypeObservation(env, np.float32), STACK)])
+    except Exception as error:
+        newest = "; use " + env_id[:-1] + "5" if env_id.endswith(("-v2", "-v3")) else ""  # Deviation 17
+        sys.exit(f"error: cannot make {env_id} ({' '.join(str(error).split())}){newest}")
+    observations, actions = env.single_observation_space, env.single_action_space
+    if not isinstance(actions, gym.spaces.Box) or not actions.is_bounded() or len(actions.shape) != 1:
+        sys.exit(f"error: the actions of {env_id} are {actions}; DDPG needs bounded numbers, as Hopper-v5 has")
+    if len(observations.shape) != 2:
+        sys.exit(f"error: an observation of {env_id} has the shape {observations.shape[1:]}; "
+                 "this script needs a flat one, as Hopper-v5 has")
+    return env
+
+
+# --------------------------------------------------------------------------------------------------- Networks
+def dense(inputs: int, outputs: int) -> nn.Sequential:
+    """Two hidden layers of 64 ReLU units with layer norm, and a linear output layer (App. A; Deviation 15)."""
+    return nn.Sequential(
+        nn.Linear(inputs, 64), nn.LayerNorm(64), nn.ReLU(),
+        nn.Linear(64, 64), nn.LayerNorm(64), nn.ReLU(),
+        nn.Linear(64, outputs),
+    )  # fmt: skip
+
+
+class Actor(nn.Module):
+    """pi(s) of App. A, with a tanh that keeps it within the action bounds (Deviation 14)."""
+
+    def __init__(self, env):
+        super().__init__()
+        actions = env.single_action_space
+        self.network = dense(env.single_observation_space.shape[-1], actions.shape[0])
+        low, high = torch.from_numpy(actions.low), torch.from_numpy(actions.high)
+        self.register_buffer("centre", (high + low) / 2, persistent=False)  # of the bounds; not saved
+        self.register_buffer("scale", (high - low) / 2, persistent=False)
+
+    def forward(self, states: torch.Tensor) -> torch.Tensor:
+        """states (B, 1, observation) -> actions (B, action)."""
+        return self.centre + self.scale * torch.tanh(self.network(states.flatten(1)))
+
+
+class Critic(nn.Module):
+    """q(s, a) of App. A; linear, since a softmax over one number is constant (Deviation 14)."""
+
+    def __init__(self, env):
+        super().__init__()
+        self.network = dense(env.single_observation_space.shape[-1] + env.single_action_space.shape[0], 1)
+
+    def forward(self, states: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
+        """states (B, 1, observation), actions (B, action) -> q-values (B,)."""
+        return self.network(torch.cat([states.flatten(1), actions], 1)).squeeze(1)
+
+
+class ActorCritic(nn.Module):
+    """pi(s; theta) and q(s, a; omega) of section 5.2."""
+
+    def __init__(self, env):
+        super().__init__()
+        self.actor, self.critic = Actor(env), Critic(env)
+
+
+def play_control(env_id: str, actor: Actor, episodes: int, seed: int, film: list | None = None):
+    """Returns (episodes,) of whole episodes played side by side, without noise; film collects the first."""
+    env = make_control(env_id, episodes, "rgb_array" if film is not None else None)
+    states, _ = env.reset(seed=seed)
+    returns, playing = np.zeros(episodes), np.ones(episodes, bool)
+    while playing.any():
+        if film is not None and playing[0]:
+            film.append(env.envs[0].render())
+        with torch.inference_mode():
+            actions = actor(torch.from_numpy(states)).numpy()
+        states, rewards, terminations, truncations, _ = env.step(actions)
+        returns += rewards * playing
+        playing &= ~(terminations | truncations)
+    return returns
+
+
+# ------------------------------------------------------------------------------------------------------- Loss
+def critic_loss(online, target, batch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The critic's loss of section 5.2 with importance weights, a scalar; TD errors (B,); q(s_t, a_t) (B,).
+
+    batch: states and next_states (B, 1, observation), actions (B, action); the others (B,).
+    """
+    states, actions, returns, discounts, next_states, weights = batch
+    with torch.no_grad():
+        next_q = target.critic(next_states, target.actor(next_states))  # q(s_{t+n}, pi(...; theta-); omega-)
+        td_target = returns + discounts * next_q  # G_t = sum_i gamma^i R_{t+i} + gamma^n q(...)  (B,)
+    q_values = online.critic(states, actions)  # q(S_t, A_t; omega)  (B,)
+    td_errors = td_target - q_values
+    return (weights * 0.5 * td_errors.square()).mean(), td_errors.detach(), q_values.detach()
+
+
+def actor_loss(online, states) -> torch.Tensor:
+    """The actor's objective of section 5.2, max E[q(S_t, pi(S_t))], as a loss, a scalar."""
+    return -online.critic(states, online.actor(states)).mean()
+
+
+def first_priorities(online, states, actions, returns, discounts, after) -> np.ndarray:
+    """Deviation 4: abs(G_t + gamma^k q(s_{t+k}, pi(s_{t+k})) - q(s_t, a_t)) of L consecutive steps.
+
+    states (L, 1, observation); actions (L, action); returns, discounts (L,); after (L,): where in states
+    s_{t+k} is -> (L,).
+    """
+    with torch.inference_mode():
+        states, actions = torch.from_numpy(states), torch.from_numpy(actions)
+        next_q = online.critic(states, online.actor(states)).numpy()[after]
+        return np.abs(returns + discounts * next_q - online.critic(states, actions).numpy())
+
+
+# ---------------------------------------------------------------------------------- Shared memory and weights
+def slot(env) -> list:
+    """What the replay holds of one step, as numpy fields; of a state only the newest frame."""
+    frames, actions = env.single_observation_space, env.single_action_space
+    return [("id", np.int64), ("action", actions.dtype, actions.shape), ("return", np.float32),
+            ("discount", np.float32), ("steps", np.uint8), ("age", np.uint8),
+            ("frame", frames.dtype, frames.shape[1:])]
+
+
+def nameless_memory(size: int) -> heap.Arena:
+    """Memory that children inherit, committed as it is touched, and that no crash can leave behind."""
+    if not hasattr(os, "memfd_create"):  # macOS
+        return heap.Arena(size)
+    fd = os.memfd_create("ca2e")
+    os.ftruncate(fd, size)
+    return heap.Arena(size, fd)
+
+
+class SharedArray:
+    """`array`, of length records, in shared memory: a child process that is handed this sees the same."""
+
+    def __init__(self, length: int, dtype: list):
+        dtype = np.dtype(dtype, align=True)
+        self.__setstate__((nameless_memory(length * dtype.itemsize), length, dtype))
+
+    def __getstate__(self):
+        return self.arena, self.array.shape[0], self.array.dtype
+
+    def __setstate__(self, state):
+        self.arena, length, dtype = state
+        self.array = np.frombuffer(self.arena.buffer, dtype, length)
+
+
+def publish(weights: SharedArray, network: nn.Module) -> None:
+    """Learner: replaces the published parameters; the version is odd meanwhile."""
+    vector = torch.cat([parameter.detach().flatten() for parameter in network.parameters()]).cpu().numpy()
+    weights.array["version"] += 1
+    weights.array["vector"] = vector
+    weights.array["version"] += 1
+
+
+def newest_weights(weights: SharedArray, network: nn.Module, seen: int) -> int:
+    """Actor: copies what was published since version `seen` into network; returns the version it then has."""
+    while (version := int(weights.array["version"][0])) != seen:
+        vector = torch.from_numpy(weights.array["vector"][0].copy())
+        if version % 2 == 0 and weights.array["version"][0] == version:  # nobody wrote during the copy
+            nn.utils.vector_to_parameters(vector, network.parameters())
+            return version
+        time.sleep(0.001)
+    return seen
+
+
+# ------------------------------------------------------------------------------- N-step local buffer (Alg. 2)
+def n_step_transitions(rewards, terminations, last, n: int, gamma: float):
+    """N-step returns of L consecutive steps of one actor: (returns, discounts, steps, complete), each (L,).
+
+    terminations[t]: a life or the game was lost on the way to s_{t+1}; last[t]: s_t is a game's last state,
+    no transition. A window of n steps is cut at both; it is complete where s_{t+k} is among the L.
+
+        rewards 1 2 3 4, n = 3, gamma = 0.9:  G_0 = 1 + 0.9 * 2 + 0.81 * 3,  discount 0.9^3, k = 3
+        the same, terminations[1] is true:    G_0 = 1 + 0.9 * 2,             discount 0,     k = 2
+        the same, last[2] is true:            G_0 = 1 + 0.9 * 2,             discount 0.9^2, k = 2 (truncated)
+    """
+    length = len(rewards)
+    returns, discounts = np.zeros(length, np.float32), np.zeros(length, np.float32)
+    steps, open_ = np.zeros(length, np.int64), ~last
+    for i in range(n):
+        t = np.flatnonzero(open_[: length - 1 - i])  # open windows whose s_{t+i+1} is among the L
+        returns[t] += gamma**i * rewards[t + i]  # G_t = sum_i gamma^i R_{t+i+1}
+        discounts[t] = gamma ** (i + 1) * ~terminations[t + i]
+        steps[t] = i + 1
+        open_[t] = ~terminations[t + i] & ~last[t + i + 1]
+    return returns, discounts, steps, ~last & (~open_ | (steps == n))
+
+
+class LocalBuffer:
+    """An actor's own buffer of Alg. 2: collects B steps, then delivers them, with priorities, to the replay.
+
+    A slot of the replay holds one frame, action, return: s_t is rebuilt from frames t-3..t, s_{t+k} from
+    those that end at t+k. A game's last observation takes a slot of its own, which is never sampled.
+    """
+
+    def __init__(self, args: Args, store: SharedArray, actor: int, head: int):
+        self.args, self.store, self.actor, self.head = args, store.array, actor, head
+        self.pending = []  # steps whose transitions have not been delivered
+        self.episodes = []  # (return, length) of those that ended since the last delivery
+
+    def append(self, *step) -> None:
+        """s_t, a_t, R_{t+1}, was a life or the game lost?, is s_t a game's last?, steps into the game."""
+        self.pending.append(step)
+
+    def deliver(self, replay, networks) -> tuple[int | None, int]:
+        """Alg. 2, "calculate priorities ... add prioritized experience"; returns the replay's answer."""
+        states, actions, rewards, terminations, last, ages = map(np.array, zip(*self.pending))
+        returns, discounts, steps, complete = n_step_transitions(
+            rewards, terminations, last, self.args.n_step, self.args.gamma)
+        after = np.arange(len(steps)) + steps  # where s_{t+k} is
+        priorities = first_priorities(networks, states, actions, returns, discounts, after)
+
+        self.head += self.args.local_buffer_size
+        counts = np.arange(self.head - len(steps), self.head)  # of this actor's steps, since it first started
+        slots = self.actor * self.args.part + counts % self.args.part
+        ids = counts // self.args.part * (self.args.num_actors * self.args.part) + slots
+        self.store["id"][slots] = ids  # first, so that a reader sees that the rest is about to change
+        for name, values in (("frame", states[:, -1]), ("action", actions), ("return", returns),
+                             ("discount", discounts), ("steps", steps), ("age", ages)):
+            self.store[name][slots] = values
+        answer = replay.add(self.actor, self.head, ids[complete], priorities[complete], self.episodes)
+
+        waiting = int(np.flatnonzero(complete | last).max(initial=-1)) + 1  # s_{t+k} is not there yet
+        self.pending, self.episodes = self.pending[waiting:], []
+        return answer
+
+
+# -------------------------------------------------------------------------- Prioritized replay (Alg. 2 and 3)
+class SumTree:
+    """A binary tree over priorities whose inner nodes hold the sum of their children; methods take arrays."""
+
+    def __init__(self, capacity: int):
+        self.leaves = 1 << max(1, (capacity - 1).bit_length())  # slot i is node leaves + i, the root node 1
+        self.nodes = np.zeros(2 * self.leaves)
+
+    def set(self, slots: np.ndarray, priorities: np.ndarray | float) -> None:
+        """Replaces the priorities of slots; where a slot comes twice, the last one counts."""
+        nodes = slots + self.leaves
+        self.nodes[nodes] = priorities
+        while nodes.size and nodes[0] > 1:
+            nodes = nodes >> 1
+            self.nodes[nodes] = self.nodes[2 * nodes] + self.nodes[2 * nodes + 1]
+
+    def find(self, values: np.ndarray) -> np.ndarray:
+        """The slots at which the running sum of priorities first exceeds values, each within [0, total)."""
+        nodes, values = np.ones(len(values), np.int64), values.copy()
+        while nodes.size and nodes[0] < self.leaves:
+            nodes = 2 * nodes
+            left = self.nodes[nodes]
+            right = (values >= left) & (self.nodes[nodes + 1] > 0)  # never into an empty branch by rounding
+            values -= left * right
+            nodes += right
+        return nodes - self.leaves
+
+
+def importance_weights(priorities: np.ndarray, beta: float) -> np.ndarray:
+    """(n, B) priorities -> (n, B) weights (N P(i))^-beta, each batch's largest scaled to 1 [PER, 3.4]."""
+    return (priorities / priorities.min(axis=-1, keepdims=True)) ** -beta  # N and the sum in P(i) cancel
+
+
+def samples_owed(inserted: int, sampled: int, args: Args) -> float:
+    """Transitions to sample until the learner is even with the actors; below 0 before learning_starts."""
+    return args.samples_per_insert * (inserted - args.learning_starts) - sampled
+
+
+def may_insert(inserted: int, sampled: int, args: Args) -> bool:
+    """The rate limit on actors: samples for a block, and what the learner takes at once, may be owed."""
+    slack = args.samples_per_insert * args.local_buffer_size + BATCHES_PER_CALL * args.batch_size
+    return args.samples_per_insert == 0 or samples_owed(inserted, sampled, args) <= slack
+
+
+def may_sample(inserted: int, sampled: int, args: Args) -> int:
+    """The rate limit on the learner: how many batches it may take now."""
+    if inserted < max(1, args.learning_starts):
+        return 0
+    if args.samples_per_insert == 0:
+        return BATCHES_PER_CALL
+    return min(BATCHES_PER_CALL, int(max(0, samples_owed(inserted, sampled, args)) // args.batch_size))
+
+
+def retires(evaluations: list, average_return: float, retire_ratio: float, retire_patience: int) -> bool:
+    """Alg. 1.1, "if several times r >= alpha rbar" (Deviations 1, 2): the newest evaluations r all say so."""
+    threshold = average_return + (retire_ratio - 1) * abs(average_return)
+    newest = evaluations[-retire_patience:]
+    return len(newest) == retire_patience and all(r >= threshold for r in newest)
+
+
+class PrioritizedReplay:
+    """The index of the replay, served by a manager process: which slot holds what, how likely it is sampled.
+
+    Frames, actions and returns never come here: they lie in shared memory. Actor a's c-th step has the slot
+    a * part + c % part and the id (c // part) * capacity + slot, never used twice. No call waits.
+    """
+
+    def __init__(self, args: Args, averages: list[float], state: dict):
+        self.args, self.averages, self.state = args, averages, state  # state: see `main`
+        self.lock = threading.Lock()  # the manager serves each client in a thread of its own
+        self.capacity = args.num_actors * args.part
+        self.tree, self.ids = SumTree(self.capacity), np.full(self.capacity, -1)
+        self.rng = np.random.default_rng([args.seed, state["global_step"]])
+        self.heads, self.waiting, self.events = [0] * args.num_actors, [], []
+        self.inserted = self.sampled = 0
+
+    def join(self, actor: int) -> tuple[int, int | None, int]:
+        """An actor starts, or starts again: (count of its first step, its role, global step)."""
+        with self.lock:
+            self.waiting = [other for other in self.waiting if other != actor]
+            return self.heads[actor], self.state["roles"][actor], self.state["global_step"]
+
+    def my_turn(self, actor: int) -> bool:
+        """The rate limit. Actors that it holds take turns, so that the mix of data stays the actors'."""
+        with self.lock:
+            if actor not in self.waiting:
+                self.waiting.append(actor)
+            go = self.waiting[0] == actor and self.state["global_step"] < self.args.total_timesteps
+            go = go and may_insert(self.inserted, self.sampled, self.args)
+            if go:
+                self.waiting.pop(0)
+            return go
+
+    def add(self, actor: int, head: int, ids, priorities, episodes) -> tuple[int | None, int]:
+        """Alg. 2: one block of an actor, up to its step `head`; returns (its role, global step)."""
+        with self.lock:
+            self._set(ids, priorities)
+            # Alg. 3, "periodically remove old experience": what the next block overwrites
+            ahead = np.arange(head, head + self.args.local_buffer_size + STACK - 1)
+            slots = actor * self.args.part + ahead % self.args.part
+            self.tree.set(slots, 0.0)
+            self.ids[slots] = -1
+            self.heads[actor] = head
+            self.inserted += len(ids)
+            role = self.state["roles"][actor]
+            self.state["global_step"] += len(ids)
+            self.state["prior_steps"] += len(ids) if role is None else 0
+            kind = "prior_" if role is None else ""
+            self.events += [("episode", kind, *episode) for episode in episodes]
+            return role, self.state["global_step"]
+
+    def sample(self, ids, priorities) -> tuple[np.ndarray, np.ndarray, dict, list]:
+        """Alg. 3: takes the new priorities of ids (m,); returns the next batches, the state and the events.
+
+        A batch is ids and importance weights: (n, B) each; n is 0 while the rate limit holds the learner.
+        """
+        with self.lock:
+            live = self.ids[ids % self.capacity] == ids  # a late priority for an overwritten slot is dropped
+            self._set(ids[live], priorities[live])
+            n, size = may_sample(self.inserted, self.sampled, self.args), self.args.batch_size
+            strata = (np.arange(size) + self.rng.random((n, size))) / size  # a draw from each [PER, 3.3]
+            slots = self.tree.find((strata * self.tree.nodes[1]).ravel()).reshape(n, size)
+            weights = importance_weights(self.tree.nodes[self.tree.leaves + slots], self.args.per_beta)
+            self.sampled += n * size
+            self.state["updates"] += n
+            events, self.events = self.events, []
+            return self.ids[slots], weights.astype(np.float32), {**self.state}, events
+
+    def _set(self, ids, priorities) -> None:
+        slots = ids % self.capacity
+        self.ids[slots] = ids
+        self.tree.set(slots, (priorities + 1e-6) ** self.args.per_alpha)
+
+    def step(self) -> int:
+        """Global step: transitions inserted by all actors."""
+        with self.lock:
+            return self.state["global_step"]
+
+    def evaluated(self, global_step: int, returns: np.ndarray) -> None:
+        """The evaluator's report: returns with the learner's weights as of global_step; retires priors."""
+        with self.lock:
+            roles, evaluations = self.state["roles"], self.state["evaluations"]
+            evaluations.append(float(returns.mean()))
+            self.events.append(("evaluation", global_step, returns))
+            for actor, average in enumerate(self.averages, start=self.args.num_nature_actors):
+                retired = retires(evaluations, average, self.args.retire_ratio, self.args.retire_patience)
+                if roles[actor] is None and retired:
+                    roles[actor] = sum(role is not None for role in roles)  # the ladder's next place
+
+    def failed(self, name: str, text: str) -> None:
+        """A child's traceback, for the learner to print."""
+        with self.lock:
+            self.events.append(("failure", name, text))
+
+
+managers.BaseManager.register("PrioritizedReplay", PrioritizedReplay)
+
+
+def gather(store: np.ndarray, ids: np.ndarray, weights: np.ndarray, args: Args) -> tuple[np.ndarray, ...]:
+    """The batch behind ids (B,): states, actions, returns, discounts, next_states, weights.
+
+    A transition that its actor began to overwrite since it was sampled gets the weight 0.
+    """
+    part, capacity = args.part, args.num_actors * args.part
+    slots, lap = ids % capacity, ids // capacity
+    first, position = slots - slots % part, slots % part  # of the actor's part, within it
+
+    def stacks(position):  # frames t-3..t, zeros before the game's first  (B, STACK, ...)
+        back = np.arange(STACK - 1, -1, -1)
+        frames = store["frame"][first[:, None] + (position[:, None] - back) % part]
+        frames[back > store["age"][first + position % part][:, None]] = 0
+        return frames
+
+    batch = (stacks(position), store["action"][slots], store["return"][slots], store["discount"][slots],
+             stacks(position + store["steps"][slots]))
+    count = lap * part + position - np.minimum(store["age"][slots], STACK - 1)  # of the oldest frame
+    whole = store["id"][first + count % part] == count // part * capacity + first + count % part
+    return *batch, np.where(whole, weights, np.float32(0))
+
+
+# -------------------------------------------------------------------------------------------- Actors (Alg. 1)
+def noise_ladder(place: int, args: Args) -> float:
+    """Sigma of a nature actor: evenly from max_noise to min_noise; 1 is half of the actions' range."""
+    rungs = np.linspace(args.max_noise, args.min_noise, max(1, args.num_nature_actors))
+    return float(rungs[place % len(rungs)])
+
+
+def actor(args: Args, index: int, prior: str | None, replay, store: SharedArray, weights: SharedArray):
+    """Alg. 1.1 (while its role is None) and 1.2: plays for ever; yields after each block that it delivers."""
+    head, role, global_step = replay.join(index)
+    env, rng = make_control(args.env_id), np.random.default_rng([args.seed, index, head, global_step])
+    low, high = env.single_action_space.low, env.single_action_space.high
+    online, prior_actor = ActorCritic(env), Actor(env)
+    if prior is not None:
+        prior_actor.load_state_dict(load_checkpoint(prior, args.env_id, prior_actor)["network"])
+    buffer, version = LocalBuffer(args, store, index, head), newest_weights(weights, online, -1)
+    states, _ = env.reset(seed=int(rng.integers(2**31)))
+    last = False
+    age = length = episodic_return = 0
+    while True:
+        policy = prior_actor if role is None else online.actor
+        sigma = (args.prior_noise if role is None else noise_ladder(role, args)) * (high - low) / 2
+        for _ in range(args.local_buffer_size):
+            with torch.inference_mode():
+                action = policy(torch.from_numpy(states))[0].numpy()  # a_t = pi(s_t)
+            action = np.clip(action + sigma * rng.standard_normal(len(low), np.float32), low, high)
+            next_states, rewards, terminations, truncations, _ = env.step(action[None])
+            reward, termination = float(rewards[0]), bool(terminations[0])
+            buffer.append(states[0], action, reward, termination, last, min(age, STACK))
+            age = 0 if last else age + 1  # after an episode's last state comes the next one's first
+            length, episodic_return = length + (not last), episodic_return + reward
+            last = not last and bool(termination or truncations[0])
+            if last:
+                buffer.episodes.append((episodic_return, length))
+                length = episodic_return = 0
+            states = next_states
+        version = newest_weights(weights, online, version)  # Alg. 1.2, "receive ... parameters"
+        role, global_step = buffer.deliver(replay, online)  # Alg. 1.1, "replace with a new nature actor"
+        yield
+
+
+def evaluator(args: Args, replay, weights: SharedArray):
+    """Deviation 3: full greedy episodes with the newest weights; yields after each look at the step."""
+    online, version, due = ActorCritic(make_control(args.env_id)), -1, float("inf")
+    while True:
+        if (step := replay.step()) >= due:
+            version = newest_weights(weights, online, version)
+            returns = play_control(args.env_id, online.actor, args.eval_episodes, args.seed + step)
+            replay.evaluated(step, returns)
+        if step >= due or due == float("inf"):  # a round that comes late is skipped
+            due = (replay.step() // args.eval_frequency + 1) * args.eval_frequency
+        yield
+
+
+# ------------------------------------------------------------------------------------------------ Checkpoints
+def save_checkpoint(path: Path, checkpoint: dict) -> None:
+    """Writes under a temporary name, then renames: whoever looks finds the old file or the new one, whole."""
+    temporary = path.with_suffix(".tmp")
+    try:
+        with open(temporary, "wb") as file:
+            torch.save(checkpoint, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except (OSError, RuntimeError) as error:
+        temporary.unlink(missing_ok=True)
+        sys.exit(f"error: cannot save {path} ({error}); what was saved before is intact")
+
+
+def load_checkpoint(path: str | Path, env_id: str, network: nn.Module) -> dict:
+    """Reads a prior or a saved agent for env_id that fits network; exits with one line on any other file."""
+    shapes = {name: tensor.shape for name, tensor in network.state_dict().items()}
+    try:
+        found = torch.load(path, map_location="cpu", weights_only=True)  # code in a pickle never runs
+        if found["format"] != CHECKPOINT_FORMAT:
+            problem = f"has the format {found['format']}, not {CHECKPOINT_FORMAT}"
+        elif found["env_id"] != env_id:
+            problem = f"is for {found['env_id']}, not for {env_id}"
+        elif {name: tensor.shape for name, tensor in found["network"].items()} != shapes:
+            problem = f"holds a network of another shape than {env_id} needs"
+        else:
+            return {**found, "average_return": float(found["average_return"])}
+    except FileNotFoundError:
+        problem = "does not exist"
+    except Exception as error:  # a truncated, foreign or malicious file raises one of a dozen kinds
+        problem = f"is no checkpoint ({type(error).__name__})"
+    sys.exit(f"error: {path} {problem}; use another, or make one with pretrain_priors.py")
+
+
+def find_priors(args: Args, network: nn.Module) -> tuple[list[str | None], list[float]]:
+    """Each actor's prior, None for nature actors (files are shared in turn); the priors' rbar."""
+    folder = Path(args.prior_dir) / args.env_id
+    paths = sorted(str(path) for path in folder.glob("*.pt"))
+    if args.num_prior_actors and not paths:
+        sys.exit(f"error: no priors in {folder}: `python pretrain_priors.py --env-id {args.env_id}`"
+                 " trains one; or run without, by --num-prior-actors 0")
+    chosen = [paths[i % len(paths)] for i in range(args.num_prior_actors)]
+    averages = [load_checkpoint(path, args.env_id, network)["average_return"] for path in chosen]
+    if not np.isfinite(averages).all():
+        sys.exit(f"error: a prior in {folder} was saved before its first evaluation; let it train on")
+    return [None] * args.num_nature_actors + chosen, averages
+
+
+# ------------------------------------------------------------------------------------------- Learner (Alg. 3)
+class DDPG:
+    """What learns: theta and omega (online), theta-minus and omega-minus (target) and the optimizer."""
+
+    def __init__(self, args: Args, env, device: torch.device, global_step: int):
+        self.args, self.device = args, device
+        self.online, self.target = ActorCritic(env).to(device), ActorCritic(env).to(device)
+        self.target.requires_grad_(False)
+        self.target.load_state_dict(self.online.state_dict())
+        critic = list(self.online.critic.parameters())
+        matrices = [parameter for parameter in critic[:-2] if parameter.ndim == 2]  # but the output layer's
+        others = [parameter for parameter in critic if all(parameter is not matrix for matrix in matrices)]
+        self.optimizer = torch.optim.Adam([
+            {"params": list(self.online.actor.parameters()), "lr": args.actor_learning_rate},
+            {"params": matrices, "lr": args.critic_learning_rate, "weight_decay": args.critic_l2},  # Dev. 16
+            {"params": others, "lr": args.critic_learning_rate}], fused=True)
+        self.parts = {"network": self.online.actor, "critic": self.online.critic, "target": self.target,
+                      "optimizer": self.optimizer}
+
+    def load(self, checkpoint: dict) -> None:
+        """Goes on from a saved agent; learning rates and the penalty may have been given anew."""
+        given = [{key: group[key] for key in ("lr", "weight_decay")} for group in self.optimizer.param_groups]
+        for name, part in self.parts.items():
+            part.load_state_dict(checkpoint[name])
+        for group, anew in zip(self.optimizer.param_groups, given):
+            group.update(anew)
+
+    def update(self, batch, global_step: int) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """One gradient step on a batch of numpy arrays; the TD errors (B,) and the metrics, on the device."""
+        batch = [torch.from_numpy(array).to(self.device) for array in batch]
+        loss_omega, td_errors, q_values = critic_loss(self.online, self.target, batch)
+        loss_theta = actor_loss(self.online, batch[0])
+        self.optimizer.zero_grad()
+        loss_omega.backward(inputs=list(self.online.critic.parameters()))
+        loss_theta.backward(inputs=list(self.online.actor.parameters()))
+        nn.utils.clip_grad_norm_(self.online.critic.parameters(), 10.0)  # Deviation 21
+        self.optimizer.step()  # both networks from the same weights, as OpenAI Baselines does
+        torch._foreach_lerp_(list(self.target.parameters()), list(self.online.parameters()), self.args.tau)
+        return td_errors, {"losses/td_loss": loss_omega.detach(), "losses/q_values": q_values.mean(),
+                           "losses/actor_loss": loss_theta.detach()}
+
+
+def learner(args: Args, agent, replay, store: SharedArray, weights: SharedArray):
+    """Alg. 3: samples, learns, refreshes priorities, publishes weights, until all steps have their updates.
+
+    Yields (state, events, metrics, number of updates) after every call to the replay.
+    """
+    ids, priorities, metrics, updates = np.zeros(0, np.int64), np.zeros(0), {}, 0
+    while True:
+        batch_ids, batch_weights, state, events = replay.sample(ids, priorities)
+        td_errors = []
+        for row_ids, row_weights in zip(batch_ids, batch_weights):
+            batch = gather(store.array, row_ids, row_weights, args)
+            td_error, metrics = agent.update(batch, state["global_step"])
+            td_errors.append(td_error)
+            updates += 1
+            if updates % args.publish_frequency == 0:
+                publish(weights, agent.online)
+        ids, priorities = batch_ids.ravel(), np.zeros(0)
+        if td_errors:
+            priorities = torch.cat(td_errors).abs().cpu().numpy()  # here the learner waits for the device
+            if not np.isfinite(priorities).all():
+                sys.exit(f"error: a TD error is no longer finite by update {state['updates']:,}; lower the "
+                         "learning rate, or go on from the last checkpoint with --resume")
+        yield state, events, metrics, len(td_errors)
+        if state["global_step"] >= args.total_timesteps and (not td_errors or args.samples_per_insert == 0):
+            return
+
+
+# -------------------------------------------------------------------------------------------------- Processes
+def die_with_learner(folder: str = "") -> None:
+    """Ends this child as soon as the learner's process is gone, however it went; removes folder."""
+    def watch():
+        connection.wait([mp.parent_process().sentinel])
+        shutil.rmtree(folder, ignore_errors=True)
+        os._exit(1)
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def run_child(args: Args, index: int, prior: str | None, replay, store, weights) -> None:
+    """The life of an actor's process, or, with index num_actors, of the evaluator's."""
+    die_with_learner()
+    torch.set_num_threads(1)
+    if args.samples_per_insert > 0:
+        os.nice(19)  # a learner on the CPU is not to wait for actors that run ahead of it
+    try:
+        if index == args.num_actors:
+            for _ in evaluator(args, replay, weights):
+                time.sleep(0.2)
+        for _ in actor(args, index, prior, replay, store, weights):
+            while not replay.my_turn(index):
+                time.sleep(0.02)  # every question costs the learner's cores a tenth of a millisecond
+    except (EOFError, ConnectionError):
+        os._exit(0)  # the manager is gone: the learner says so
+    except BaseException:
+        with contextlib.suppress(EOFError, ConnectionError):
+            replay.failed(mp.current_process().name, traceback.format_exc())
+        os._exit(1)
+
+
+def deaf(start, *args) -> None:
+    """Calls start, which starts a child, with stop signals blocked: Ctrl-C is the learner's business."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+    start(*args)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+
+
+class Crew:
+    """The child processes: the replay's manager, the actors and the evaluator."""
+
+    def __init__(self, args: Args, priors: list, averages: list[float], store, weights, state: dict):
+        self.args, self.deaths = args, []
+        method = "forkserver" if "forkserver" in mp.get_all_start_methods() else "spawn"
+        self.context = mp.get_context(method)
+        if method == "forkserver":  # children share what is imported here, and start in a tenth of a second
+            self.context.set_forkserver_preload(PRELOAD)
+        resource_tracker.ensure_running()  # now, since it would lift the block on signals
+        self.folder = tempfile.mkdtemp(prefix="ca2e-", dir="/tmp")  # private; short, as socket paths must be
+        self.manager = managers.BaseManager(address=f"{self.folder}/replay", ctx=self.context)
+        try:
+            deaf(self.manager.start, die_with_learner, (self.folder,))
+            self.replay = self.manager.PrioritizedReplay(args, averages, state)
+            self.children = [(args, index, prior, self.replay, store, weights)
+                             for index, prior in enumerate([*priors, None])]  # the evaluator comes last
+            self.processes = [self.start(index) for index in range(len(self.children))]
+        except BaseException:
+            self.close()
+            raise
+
+    def start(self, index: int):
+        """Starts an actor, or the evaluator; an actor started again goes on in its own part of the replay."""
+        process = self.context.Process(
+            target=run_child, args=self.children[index], daemon=True,
+            name="the evaluator" if index == self.args.num_actors else f"actor {index}")
+        deaf(process.start)
+        return process
+
+    def restart_dead(self) -> int:
+        """Starts again what died; returns the deaths so far. Three of one within a minute end the run."""
+        for index, process in enumerate(self.processes):
+            if process.exitcode not in (None, 0):  # 0: it misses the manager, and so will the learner
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(process.pid, signal.SIGKILL)  # if its fork server died, it only seems dead
+                self.deaths.append((index, time.time()))
+                if sum(i == index and time.time() - t < 60 for i, t in self.deaths) == 3:
+                    sys.exit(f"error: {process.name} died three times within a minute")
+                self.processes[index] = self.start(index)
+        return len(self.deaths)
+
+    def close(self) -> None:
+        """Ends every child at once: none holds anything that a kill could harm."""
+        for child in (children := mp.active_children()):
+            child.kill()
+        for child in children:
+            child.join()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+# ------------------------------------------------------------------------------------------------------- Main
+class Log:
+    """TensorBoard and the progress line; only the learner's process writes either."""
+
+    def __init__(self, args: Args, run: Path, state: dict):
+        self.args, self.first = args, (time.time(), state["global_step"], state["updates"])
+        self.before = self.first
+        self.writer = SummaryWriter(run, purge_step=state["global_step"] + 1 if args.resume else None)
+        self.writer.add_text("args", "\n".join(f"    {key} = {value}" for key, value in asdict(args).items()))
+
+    def __call__(self, state: dict, events: list, metrics: dict, deaths: int) -> None:
+        """Writes the events of one call to the replay; every LOG_SECONDS also the losses and rates."""
+        step = state["global_step"]
+        for kind, *event in events:
+            if kind == "episode":
+                self.writer.add_scalar(f"charts/{event[0]}episodic_return", event[1], step)
+                self.writer.add_scalar(f"charts/{event[0]}episodic_length", event[2], step)
+            elif kind == "evaluation":
+                self.writer.add_scalar("charts/eval_return", event[1].mean(), event[0])
+                self.writer.add_scalar("charts/eval_return_std", event[1].std(), event[0])
+            else:
+                print(f"\n{event[0]} failed:\n{event[1]}", file=sys.stderr, flush=True)
+        now = (time.time(), step, state["updates"])
+        if now[0] - self.before[0] < LOG_SECONDS:
+            return
+        seconds, steps, updates = (new - old for new, old in zip(now, self.before))
+        _, run_steps, run_updates = (new - old for new, old in zip(now, self.first))
+        self.before = now
+        priors = [str(index) for index, role in enumerate(state["roles"]) if role is None]
+        scalars = {
+            "charts/SPS": steps / seconds, "charts/updates_per_second": updates / seconds,
+            "charts/samples_per_insert":
+                run_updates * self.args.batch_size / max(1, run_steps - self.args.learning_starts),
+            "charts/updates": state["updates"], "charts/restarts": deaths,
+            "charts/acting_priors": len(priors),
+            "charts/nature_steps": step - state["prior_steps"], "charts/prior_steps": state["prior_steps"],
+            **{name: value.item() for name, value in metrics.items()}}
+        for name, value in scalars.items():
+            self.writer.add_scalar(name, value, step)
+        greedy = f"{state['evaluations'][-1]:.1f}" if state["evaluations"] else "none yet"
+        left = max(0, self.args.total_timesteps - step) * seconds / max(1, steps) / 60
+        print(f"step {step:,} of {self.args.total_timesteps:,} | {steps / seconds:.0f} steps/s | "
+              f"{updates / seconds:.0f} updates/s | "
+              f"{scalars['charts/samples_per_insert']:.1f} samples/insert | greedy return {greedy} | "
+              f"priors acting: {', '.join(priors) or 'none'} | {left:.0f} min left", flush=True)
+
+
+def check(args: Args, fields: list) -> None:
+    """Refuses settings that cannot work, each in one line."""
+    slots = min(args.buffer_size, args.total_timesteps)
+    least = args.num_actors * (2 * args.local_buffer_size + STACK + args.n_step)
+    whole = free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    if (limit := Path("/sys/fs/cgroup/memory.max")).exists() and limit.read_text().strip().isdigit():
+        whole = min(whole, int(limit.read_text()) / 2**30)  # a container's own
+    if (meminfo := Path("/proc/meminfo")).exists():
+        free = int(meminfo.read_text().split("MemAvailable:")[1].split()[0]) / 2**20
+    needed = slots * np.dtype(fields, align=True).itemsize / 2**30
+    for wrong, message in (
+        (args.num_actors < 1, "no actors: set --num-nature-actors or --num-prior-actors above 0"),
+        (min(args.batch_size, args.n_step, args.local_buffer_size, args.eval_episodes,
+             args.publish_frequency, args.eval_frequency) < 1,
+         "sizes, frequencies, --n-step and --eval-episodes must be 1 or more"),
+        (args.learning_starts >= args.total_timesteps, "--learning-starts must be below --total-timesteps"),
+        (args.batch_size > slots, f"--batch-size {args.batch_size} is larger than the buffer of {slots}"),
+        (slots < least, f"{args.num_actors} actors of --local-buffer-size {args.local_buffer_size} need "
+                        f"--buffer-size and --total-timesteps of {least} at least"),
+        (args.sync and args.samples_per_insert <= 0, "--sync takes turns by --samples-per-insert: set it"),
+        (needed > whole, f"a replay of {slots:,} needs {needed:.1f} GiB of {whole:.1f}; lower --buffer-size"),
+    ):
+        if wrong:
+            sys.exit(f"error: {message}")
+    if needed > free:
+        print(f"warning: the replay will grow to {needed:.1f} GiB, only {free:.1f} are free", file=sys.stderr)
+
+
+def parse() -> Args:
+    """The settings from the command line; with --resume, those of that run, but for flags given anew."""
+    args = tyro.cli(Args)
+    if args.resume:
+        try:
+            saved = torch.load(Path(args.resume) / "agent.pt", map_location="cpu", weights_only=True)["args"]
+            saved = Args(**{**saved, "resume": args.resume})
+        except Exception as error:
+            sys.exit(f"error: {args.resume} holds no agent.pt to go on from ({type(error).__name__})")
+        args = tyro.cli(Args, default=saved)
+    return args
+
+
+def play_saved(args: Args, path: Path, network: nn.Module) -> float:
+    """Twenty greedy games of network, their average printed and returned; --capture-video films the first."""
+    film = [] if args.capture_video else None
+    returns = play_control(args.env_id, network, 20, args.seed, film)
+    print(f"{path}: {returns.mean():.2f} +- {returns.std():.2f} over 20 greedy games", flush=True)
+    if film:
+        imageio.mimsave(path.with_suffix(".gif"), film[::FILM_EVERY], duration=66, loop=0)
+    return float(returns.mean())
+
+
+def save_agent(args: Args, path: Path, agent, state: dict, final_return: float | None = None) -> None:
+    """Writes what --resume, --evaluate and, as a prior, another run need."""
+    average_return = (state["evaluations"] or [-float("inf")])[-1] if final_return is None else final_return
+    parts = {name: part.state_dict() for name, part in agent.parts.items()}
+    if not all(tensor.isfinite().all() for tensor in parts["network"].values()):
+        sys.exit(f"error: the weights are no longer finite at update {state['updates']:,}, not saved")
+    save_checkpoint(path, {
+        "format": CHECKPOINT_FORMAT, "algo": ALGO, "env_id": args.env_id, "args": asdict(args),
+        "average_return": average_return, "episodes": args.eval_episodes if final_return is None else 20,
+        "global_step": state["global_step"], "state": state, **parts})
+
+
+def take_turns(args: Args, priors: list, replay, store: SharedArray, weights: SharedArray):
+    """--sync: actors and evaluator in this process; yields after each round."""
+    actors = [actor(args, index, prior, replay, store, weights) for index, prior in enumerate(priors)]
+    evaluations = evaluator(args, replay, weights)
+    while True:
+        for index, acting in enumerate(actors):
+            if replay.my_turn(index):
+                next(acting)
+        next(evaluations)
+        yield
+
+
+def main(args: Args) -> None:
+    """Fig. 1: check, share, start the actors, learn, measure, save."""
+    torch.manual_seed(args.seed)
+    torch.backends.cudnn.deterministic = args.torch_deterministic
+    torch.set_num_threads(1)  # networks as small as these are slower on more
+    device = torch.device("cuda" if args.cuda and torch.cuda.is_available() else "cpu")
+    env = make_control(args.env_id)
+    network = Actor(env)  # on the CPU, to play with
+    if args.evaluate:
+        network.load_state_dict(load_checkpoint(args.evaluate, args.env_id, network)["network"])
+        play_saved(args, Path(args.evaluate), network)
+        return
+    check(args, slot(env))
+    priors, averages = find_priors(args, network)
+
+    run = Path(args.resume or f"runs/{args.env_id.replace('/', '-')}__{ALGO}__{args.seed}__{int(time.time())}")
+    # roles: an actor's place on the ladder, None while it acts as a prior; evaluations: their averages
+    state = {"global_step": 0, "prior_steps": 0, "updates": 0, "evaluations": [],
+             "roles": [*range(args.num_nature_actors), *[None] * args.num_prior_actors]}
+    if args.resume:
+        checkpoint = load_checkpoint(run / "agent.pt", args.env_id, network)
+        state, saved_args = checkpoint["state"], checkpoint["args"]
+        if any(saved_args[key] != getattr(args, key) for key in ("num_nature_actors", "num_prior_actors")):
+            sys.exit(f"error: the numbers of actors cannot change when {run} goes on")
+        print(f"resumed at step {state['global_step']:,}; the replay is filled anew", flush=True)
+    agent = DDPG(args, env, device, state["global_step"])
+    if args.resume:
+        agent.load(checkpoint)
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+        log = Log(args, run, state)
+    except OSError as error:
+        sys.exit(f"error: cannot write to {run} ({error.strerror}); run where you may write")
+
+    stop, saved, crew = [], time.time(), None
+    for signum in STOP_SIGNALS:
+        signal.signal(signum, lambda number, frame: stop.append(number))
+    store = SharedArray(args.num_actors * args.part, slot(env))
+    num_weights = sum(parameter.numel() for parameter in agent.online.parameters())
+    weights = SharedArray(1, [("version", np.int64), ("vector", np.float32, (num_weights,))])
+    publish(weights, agent.online)
+    print(f"{run} | {args.num_nature_actors} nature + {args.num_prior_actors} prior actors | "
+          f"learner on {device}", flush=True)
+    try:
+        if args.sync:
+            replay = PrioritizedReplay(args, averages, state)
+            turns = take_turns(args, priors, replay, store, weights)
+        else:
+            crew = Crew(args, priors, averages, store, weights, state)
+            replay = crew.replay
+        for state, events, metrics, updates in learner(args, agent, replay, store, weights):
+            log(state, events, metrics, crew.restart_dead() if crew else 0)
+            if stop or time.time() - saved > SAVE_SECONDS:
+                save_agent(args, run / "agent.pt", agent, state)
+                saved = time.time()
+            if stop:
+                print(f"\nstopped at step {state['global_step']:,}; go on with "
+                      f"`python {Path(__file__).name} --resume {run}`", flush=True)
+                sys.exit(128 + stop[0])
+            if updates == 0:  # the rate limit holds the learner
+                next(turns) if args.sync else time.sleep(0.01)
+    except (EOFError, ConnectionError) as error:
+        sys.exit(f"error: the replay's manager died ({type(error).__name__}), out of memory perhaps; "
+                 f"go on from the last checkpoint with --resume {run}")
+    finally:
+        if crew is not None:
+            crew.close()
+    save_agent(args, run / "agent.pt", agent, state)
+    for signum in STOP_SIGNALS:
+        signal.signal(signum, signal.SIG_DFL)  # what follows may be stopped at any time
+    network.load_state_dict(agent.parts["network"].state_dict())
+    final_return = play_saved(args, run / "agent.pt", network)
+    log.writer.add_scalar("charts/final_return", final_return, state["global_step"])
+    log.writer.close()
+    save_agent(args, run / "agent.pt", agent, state, final_return)
+
+
+if __name__ == "__main__":
+    main(parse())
