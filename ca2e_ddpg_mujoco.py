@@ -747,7 +747,7 @@ def run_child(args: Args, index: int, prior: str | None, replay, store, weights)
     """The life of an actor's process, or, with index num_actors, of the evaluator's."""
     die_with_learner()
     torch.set_num_threads(1)
-    if args.samples_per_insert > 0:
+    if args.samples_per_insert > 0 and index < args.num_actors:
         os.nice(19)  # a learner on the CPU is not to wait for actors that run ahead of it
     try:
         if index == args.num_actors:

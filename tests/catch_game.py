@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from gymnasium.spaces import Box, Discrete
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 import ca2e_dqn_atari as ca2e  # noqa: E402
@@ -21,6 +22,7 @@ class CatchEnv:
 
     def __init__(self, num_envs):
         self.games = [None] * num_envs
+        self.single_observation_space, self.single_action_space = Box(0, 255, (4, 84, 84), np.uint8), Discrete(3)
         self.stacks = np.zeros((num_envs, 4, 84, 84), np.uint8)
 
     def reset(self, seed=0):
@@ -59,11 +61,18 @@ class CatchEnv:
         return self.stacks.copy(), rewards, over, np.zeros(len(over), bool), {"lives": np.zeros(len(over), np.int32)}
 
 
-def make_env(env_id, num_envs=1, gray=True):
-    return CatchEnv(num_envs), 3, None
+def make_atari(env_id, num_envs=1, gray=True):
+    return CatchEnv(num_envs)
 
 
-ca2e.make_env = make_env  # here, and so in every child process, which imports this file before it starts
+def replace_atari(replace):
+    """Puts the little game in the place of Atari, by replace(module, name, function)."""
+    replace(ca2e, "make_atari", make_atari)
+    replace(ca2e, "fire_button", lambda env: None)
+
+
+if __name__ in ("__main__", "__mp_main__"):  # so in every child process too, which imports this file first
+    replace_atari(setattr)
 
 if __name__ == "__main__":
     ca2e.main(ca2e.parse())

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
+import ca2e_ddpg_mujoco as ddpg
 import ca2e_dqn_atari as ca2e
 import pretrain_priors as pretrain
 
 ROOT = Path(__file__).parents[1]
-SCRIPTS = ["ca2e_dqn_atari.py", "pretrain_priors.py"]
+SCRIPTS = ["ca2e_dqn_atari.py", "ca2e_ddpg_mujoco.py", "pretrain_priors.py"]
 README = (ROOT / "README.md").read_text()
 
 
@@ -31,12 +32,26 @@ def test_inline_metadata_equals_the_requirements(name):
     assert metadata["requires-python"] == ">=3.11"
 
 
-def test_what_the_scripts_share_is_the_same_to_the_letter():
-    ca2e_parts, pretrain_parts = (definitions(name) for name in SCRIPTS)
-    shared = (set(ca2e_parts) & set(pretrain_parts)) - {"Args", "main"}
-    assert shared == {"atari_game", "make_env", "QNetwork", "play_games", "save_checkpoint"}
-    for name in shared:
-        assert ca2e_parts[name] == pretrain_parts[name], name
+SHARED = set("""Crew LocalBuffer Log PrioritizedReplay SharedArray SumTree deaf die_with_learner find_priors gather
+    importance_weights learner load_checkpoint may_insert may_sample n_step_transitions nameless_memory newest_weights
+    parse publish retires run_child samples_owed save_agent save_checkpoint slot take_turns""".split())
+
+
+@pytest.mark.parametrize("one, other, shared", [
+    ("ca2e_dqn_atari.py", "ca2e_ddpg_mujoco.py", SHARED),
+    ("ca2e_dqn_atari.py", "pretrain_priors.py",
+     {"atari_game", "make_atari", "fire_button", "QNetwork", "play_atari", "save_checkpoint"}),
+    ("ca2e_ddpg_mujoco.py", "pretrain_priors.py",
+     {"make_control", "dense", "Actor", "Critic", "play_control", "save_checkpoint"}),
+])
+def test_what_the_scripts_share_is_the_same_to_the_letter(one, other, shared):
+    one, other = definitions(one), definitions(other)
+    assert {name for name in one if one[name] == other.get(name)} == shared
+
+
+def test_both_ca2e_scripts_have_the_same_banners_in_the_same_order():
+    banners = [re.findall(r"^# -{20,} .*$", (ROOT / name).read_text(), re.MULTILINE) for name in SCRIPTS[:2]]
+    assert banners[0] == banners[1] and len(banners[0]) == 12
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
@@ -55,14 +70,14 @@ def test_scripts_stand_alone_and_every_flag_is_used_and_explained(name):
 
 
 def test_the_readme_names_what_is_there():
-    fields = {field.name for module in (ca2e, pretrain) for field in dataclasses.fields(module.Args)}
+    fields = {field.name for module in (ca2e, ddpg, pretrain) for field in dataclasses.fields(module.Args)}
     for flag in set(re.findall(r"--([a-z][a-z0-9-]+)", README)) - {"logdir"}:
         assert flag.replace("-", "_") in fields, f"--{flag}"
     table = README.split("## From the paper to the code")[1].split("\n## ")[0]
     for name in re.findall(r"`([A-Za-z_.]+)`", table):
         if not name.endswith(".py") and name != "None":
             owner, *rest = name.split(".")
-            found = getattr(ca2e, owner, None) or getattr(pretrain, owner, None)
+            found = getattr(ca2e, owner, None) or getattr(ddpg, owner, None) or getattr(pretrain, owner, None)
             assert found is not None and all(hasattr(found, part) for part in rest), name
     for path in re.findall(r"`((?:benchmark|priors|tests)[\w/.]*)`", README) + re.findall(r"\]\(([\w/.]+)\)", README):
         assert (ROOT / path).exists(), path
@@ -73,7 +88,7 @@ def test_the_readme_has_no_blank_left_to_fill():
 
 
 def test_the_readme_explains_exactly_what_is_logged():
-    text = (ROOT / "ca2e_dqn_atari.py").read_text().replace("{event[0]}", "")
+    text = "".join((ROOT / name).read_text() for name in SCRIPTS).replace("{event[0]}", "")
     logged = set(re.findall(r"\"((?:charts|losses)/\w+)", text))
     logged |= {"charts/prior_episodic_return", "charts/prior_episodic_length"}  # the {event[0]} above
     explained = set(re.findall(r"`((?:charts|losses)/\w+)`", README.split("## What is logged")[1].split("\n## ")[0]))

@@ -1,10 +1,12 @@
 """The pure parts of CA2E-DQN against literals worked by hand, brute force and slow loops."""
 
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from gymnasium.spaces import Discrete
 
 import ca2e_dqn_atari as ca2e
 
@@ -21,6 +23,11 @@ def make_replay(averages=(), **settings):
 
 
 NOTHING = np.zeros(0, np.int64), np.zeros(0)
+
+
+def with_actions(number):
+    """As much of an Atari environment as a network needs to know."""
+    return SimpleNamespace(single_action_space=Discrete(number))
 
 
 # ------------------------------------------------------------------------------------------------- n-step returns
@@ -93,7 +100,7 @@ def test_importance_weights_by_hand():
 # ----------------------------------------------------------------------------------------------------------- loss
 def test_double_q_loss_and_gradient_agree_with_a_slow_loop():
     torch.manual_seed(0)
-    q_network, target_network = ca2e.QNetwork(4), ca2e.QNetwork(4)
+    q_network, target_network = ca2e.QNetwork(with_actions(4)), ca2e.QNetwork(with_actions(4))
     states, next_states = (torch.randint(0, 256, (5, 4, 84, 84), dtype=torch.uint8) for _ in range(2))
     actions = torch.tensor([0, 3, 1, 1, 2])
     returns, discounts = torch.randn(5), torch.tensor([0.97, 0.0, 0.98, 0.97, 0.99])
@@ -122,7 +129,7 @@ def test_double_q_loss_and_gradient_agree_with_a_slow_loop():
 
 def test_first_priorities_agree_with_a_slow_loop():
     torch.manual_seed(1)
-    q_network, rng = ca2e.QNetwork(3), np.random.default_rng(1)
+    q_network, rng = ca2e.QNetwork(with_actions(3)), np.random.default_rng(1)
     states = rng.integers(0, 256, (6, 4, 84, 84)).astype(np.uint8)
     actions, after = np.array([0, 2, 1, 0, 1, 2]), np.array([3, 4, 5, 4, 5, 5])
     returns, discounts = rng.random(6).astype(np.float32), np.array([0.9, 0, 0.8, 0.9, 0.7, 0], np.float32)
@@ -135,7 +142,7 @@ def test_first_priorities_agree_with_a_slow_loop():
 
 def test_target_network_follows_inserted_transitions():
     args = ca2e.Args(target_network_frequency=100)
-    agent, rng = ca2e.DQN(args, 3, torch.device("cpu"), global_step=250), np.random.default_rng(0)
+    agent, rng = ca2e.DQN(args, with_actions(3), torch.device("cpu"), global_step=250), np.random.default_rng(0)
     frames = rng.integers(0, 256, (2, 8, 4, 84, 84)).astype(np.uint8)
     column = np.ones(8, np.float32)
     batch = (frames[0], np.zeros(8, np.int64), column, column, frames[1], column)
@@ -143,12 +150,12 @@ def test_target_network_follows_inserted_transitions():
     def bias(network):
         return network.network[-1].bias.detach().clone()
 
-    before = bias(agent.target_network)
+    before = bias(agent.target)
     agent.update(batch, 299)
-    assert torch.equal(bias(agent.target_network), before) and not torch.equal(bias(agent.network), before)
-    online = bias(agent.network)
+    assert torch.equal(bias(agent.target), before) and not torch.equal(bias(agent.online), before)
+    online = bias(agent.online)
     agent.update(batch, 300)
-    assert torch.equal(bias(agent.target_network), online)
+    assert torch.equal(bias(agent.target), online)
 
 
 # --------------------------------------------------------------------------------------- retirement, epsilon ladder
@@ -219,7 +226,8 @@ def test_learned_priorities_replace_the_first_and_late_ones_are_dropped():
 
 def test_a_transition_overwritten_since_it_was_sampled_weighs_nothing():
     args = ca2e.Args(num_nature_actors=2, num_prior_actors=0, buffer_size=100, local_buffer_size=10)
-    store = np.zeros(100, np.dtype(ca2e.SLOT, align=True))
+    fields = [(name, int) for name in ("id", "action", "return", "discount", "steps", "age", "frame")]
+    store = np.zeros(100, fields)
     store["id"], store["age"] = np.arange(100), 4
     weights = np.ones(3, np.float32)
     ids = np.array([20, 23, 70])

@@ -4,20 +4,23 @@ import numpy as np
 import pytest
 import torch
 
+import ca2e_ddpg_mujoco as ddpg
 import ca2e_dqn_atari as ca2e
+import catch_game
 import pretrain_priors as pretrain
 
 
 @pytest.mark.parametrize("env_id", ["PongNoFrameskip-v4", "BreakoutNoFrameskip-v4"])
 def test_uniform_replay_returns_the_games_own_stacks_and_returns(env_id, monkeypatch):
-    args = pretrain.Args(env_id=env_id, num_envs=3)
-    replay, seen = pretrain.UniformReplay(400, 3, seed=0), []
-    player = pretrain.Player(args, replay, seed=0)
+    args = pretrain.Args(env_id=env_id, num_envs=3, start_e=1.0, end_e=1.0)
+    env = pretrain.make_atari(env_id, 3)
+    replay, seen = pretrain.UniformReplay(400, 3, env, seed=0), []
+    player = pretrain.Player(args, env, replay, seed=0)
     add = replay.add
     monkeypatch.setattr(replay, "add", lambda *row: (seen.append((player.states.copy(), *map(np.copy, row))), add(*row)))
-    q_network, checked, cuts, n, gamma = pretrain.QNetwork(player.num_actions), 0, 0, 3, 0.99
+    agent, checked, cuts, n, gamma = pretrain.DQN(args, env, torch.device("cpu")), 0, 0, 3, 0.99
     for step in range(1500):  # nearly four laps
-        player.step(q_network, 1.0, torch.device("cpu"))
+        player.step(agent, step)
         if step % 100 != 99:
             continue
         drawn = []
@@ -69,28 +72,82 @@ class Table(torch.nn.Module):
 def test_targets_of_the_three_algorithms_by_hand():
     online, target = Table([[0.0, 5.0, 1.0], [3.0, 2.0, 1.0]]), Table([[10.0, 20.0, 30.0], [40.0, 50.0, 60.0]])
     returns, discounts, next_states = torch.tensor([1.0, 2.0]), torch.tensor([0.5, 0.0]), torch.tensor([0, 1])
-    dqn = pretrain.td_target("dqn", online, target, returns, next_states, discounts)
+    dqn = pretrain.dqn_target("dqn", online, target, returns, next_states, discounts)
     assert dqn.tolist() == [1 + 0.5 * 30, 2]  # the target network's own best
     for algo in ("double-dqn", "n-step-double-dqn"):
-        double = pretrain.td_target(algo, online, target, returns, next_states, discounts)
+        double = pretrain.dqn_target(algo, online, target, returns, next_states, discounts)
         assert double.tolist() == [1 + 0.5 * 20, 2]  # the online network's best, action 1
 
 
-def test_a_short_training_is_resumed_and_ships_a_checkpoint_that_ca2e_takes_as_a_prior(tmp_path, monkeypatch):
+@pytest.mark.parametrize("algo, updates_first", [("dqn", 50), ("td3", 200), ("n-step-ddpg", 200)])
+def test_a_short_training_is_resumed_and_ships_a_checkpoint_that_ca2e_takes_as_a_prior(
+        algo, updates_first, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(pretrain.signal, "signal", lambda *_: None)
-    settings = dict(algo="dqn", learning_starts=100, eval_frequency=200, eval_episodes=1, num_envs=2, buffer_size=1000)
-    pretrain.main(pretrain.Args(**settings, total_timesteps=300))
-    first = torch.load("runs/PongNoFrameskip-v4__dqn__1/resume.pt", weights_only=True)
-    pretrain.main(pretrain.Args(**settings, total_timesteps=500, resume=True))
-    second = torch.load("runs/PongNoFrameskip-v4__dqn__1/resume.pt", weights_only=True)
+    settings = dict(algo=algo, learning_starts=100, eval_frequency=200, eval_episodes=1, num_envs=2, buffer_size=1000)
+    if algo == "dqn":
+        env_id, best = "Catch", 5
+        for name, catch in (("make_atari", catch_game.make_atari), ("fire_button", lambda env: None)):
+            monkeypatch.setattr(pretrain, name, catch)
+        network = ca2e.QNetwork(catch_game.CatchEnv(1))
+    else:
+        env_id, best = "InvertedPendulum-v5", 1000
+        settings.update(train_frequency=1, batch_size=32)
+        network = ddpg.Actor(ddpg.make_control(env_id))
+    pretrain.main(pretrain.Args(**settings, env_id=env_id, total_timesteps=300))
+    first = torch.load(f"runs/{env_id}__{algo}__1/resume.pt", weights_only=True)
+    pretrain.main(pretrain.Args(**settings, env_id=env_id, total_timesteps=500, resume=True))
+    second = torch.load(f"runs/{env_id}__{algo}__1/resume.pt", weights_only=True)
     assert (first["global_step"], second["global_step"]) == (300, 500)
-    updates = [state["optimizer"]["state"][0]["step"].item() for state in (first, second)]
-    assert updates == [50, 50 + 25]  # every 4th step, but for the first 100 of each sitting
-    path = tmp_path / "priors" / "PongNoFrameskip-v4" / "dqn.pt"
-    assert path.stat().st_size < 4e6
-    checkpoint = ca2e.load_checkpoint(path, "PongNoFrameskip-v4", ca2e.QNetwork(6))
-    assert checkpoint["algo"] == "dqn" and checkpoint["episodes"] == 20 and -21 <= checkpoint["average_return"] < 0
+    optimizer = "optimizer" if algo == "dqn" else "critic_optimizer"
+    updates = [state[optimizer]["state"][0]["step"].item() for state in (first, second)]
+    assert updates == [updates_first, updates_first * 3 // 2]  # none in the first 100 steps of each sitting
+    path = tmp_path / "priors" / env_id / f"{algo}.pt"
+    checkpoint = (ca2e if algo == "dqn" else ddpg).load_checkpoint(path, env_id, network)
+    assert checkpoint["algo"] == algo and checkpoint["episodes"] == 20 and -5 <= checkpoint["average_return"] <= best
+
+
+def test_a_prior_of_atari_fits_in_4_mb_and_a_better_one_is_not_replaced(tmp_path, monkeypatch):
+    args, env = pretrain.Args(prior_dir=str(tmp_path), env_id="Game"), pretrain.make_atari("PongNoFrameskip-v4")
+    network, scores = pretrain.cpu_copy(pretrain.QNetwork(env)), [3.0, 2.0, 4.0]
+    monkeypatch.setattr(pretrain, "greedy_returns", lambda *_: np.full(20, scores[0]))
+    state = {"best_network": network, "best_step": 7}
+    pretrain.ship(args, env, {"format": 1}, state)
+    path = tmp_path / "Game" / "n-step-double-dqn.pt"
+    assert path.stat().st_size < 4e6 and torch.load(path)["average_return"] == 3
+    scores.pop(0)
+    with pytest.raises(SystemExit, match="^error: .* is better than this one's 2.00 and stays"):
+        pretrain.ship(args, env, {"format": 1}, state)
+    scores.pop(0)
+    pretrain.ship(args, env, {"format": 1}, state)
+    assert torch.load(path)["average_return"] == 4
+
+
+def test_defaults_for_continuous_control(monkeypatch):
+    for line, want in (("--algo td3 --batch-size 64", (1e-3, 64, 1)), ("--algo dqn", (1e-4, 32, 8))):
+        monkeypatch.setattr("sys.argv", ["pretrain_priors.py", *line.split()])
+        args = pretrain.parse()
+        assert (args.learning_rate, args.batch_size, args.num_envs) == want
+
+
+def test_ddpg_targets_by_hand():
+    env = pretrain.make_control("Pendulum-v1")  # actions within 2
+    actor = pretrain.Actor(env)
+    torch.nn.init.zeros_(actor.network[-1].weight)
+    torch.nn.init.constant_(actor.network[-1].bias, 100.0)  # always 2, the bound
+    def low(states, actions):
+        return -actions[:, 0]
+
+    def high(states, actions):
+        return 10 * actions[:, 0]
+
+    returns, discounts, states = torch.tensor([1.0, 2.0]), torch.tensor([0.5, 0.0]), torch.zeros(2, 1, 3)
+    one_critic = pretrain.ddpg_target("ddpg", actor, [high], returns, states, discounts)
+    assert one_critic.tolist() == [1 + 0.5 * 20, 2]
+    torch.manual_seed(0)
+    targets = [pretrain.ddpg_target("td3", actor, [high, low], returns, states, discounts) for _ in range(200)]
+    actions = -2 * (torch.stack(targets)[:, 0] - 1)  # the smaller critic is `low`
+    assert 1.0 <= actions.min() < 1.3 and actions.max() == 2  # noise clipped to half the scale, action to its bound
 
 
 def test_resuming_what_is_not_there_is_one_clear_line(tmp_path, monkeypatch):

@@ -1,4 +1,8 @@
-"""Real processes on the real game: runs end, stop, resume and die without leaving anything behind."""
+"""Real processes: runs end, stop, resume and die without leaving anything behind.
+
+What both CA2E scripts share letter for letter (a test holds them so) is tried where it takes seconds: with CA2E-DDPG
+on InvertedPendulum-v5, and CA2E-DQN on Pong and on a little image game.
+"""
 
 import os
 import signal
@@ -11,18 +15,21 @@ from pathlib import Path
 import pytest
 import torch
 
-import ca2e_dqn_atari as ca2e
+import catch_game
+import ca2e_ddpg_mujoco as ddpg
+import ca2e_dqn_atari as dqn
 
 ROOT = Path(__file__).parents[1]
 SMALL = ["--total-timesteps", "1000", "--learning-starts", "400", "--eval-frequency", "500", "--eval-episodes", "1",
          "--num-nature-actors", "2", "--num-prior-actors", "1", "--prior-dir", str(ROOT / "priors")]
+PENDULUM = ["--env-id", "InvertedPendulum-v5", *SMALL]
 linux = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="looks for processes in /proc")
 
 
 class Run:
     """A script of ours in a process group of its own, whose descendants are known by a mark in their environment."""
 
-    def __init__(self, folder, *arguments, script=ROOT / "ca2e_dqn_atari.py"):
+    def __init__(self, folder, *arguments, script=ROOT / "ca2e_ddpg_mujoco.py"):
         self.mark, self.socket_folders = uuid.uuid4().hex, set(Path("/tmp").glob("ca2e-*"))
         self.shared_memory = set(os.listdir("/dev/shm"))
         self.process = subprocess.Popen(
@@ -65,13 +72,14 @@ class Run:
 
 @linux
 def test_a_run_learns_logs_saves_and_leaves_nothing_behind(tmp_path):
-    run = Run(tmp_path, *SMALL, "--capture-video")
+    run = Run(tmp_path, *SMALL, "--capture-video", script=ROOT / "ca2e_dqn_atari.py")
     assert run.end() == 0, run.output
     run.assert_nothing_stays()
     (agent,) = tmp_path.glob("runs/*/agent.pt")
     assert f"{agent.relative_to(tmp_path)}: -2" in run.output and "over 20 greedy games" in run.output
     assert agent.with_suffix(".gif").stat().st_size > 10_000
-    checkpoint = ca2e.load_checkpoint(agent, "PongNoFrameskip-v4", ca2e.QNetwork(6))  # as a prior is loaded
+    network = dqn.QNetwork(dqn.make_atari("PongNoFrameskip-v4"))
+    checkpoint = dqn.load_checkpoint(agent, "PongNoFrameskip-v4", network)  # as a prior is loaded
     state = checkpoint["state"]
     assert 1000 <= state["global_step"] < 1000 + 3 * 50
     assert 0 < state["prior_steps"] < 500
@@ -90,7 +98,7 @@ def test_a_run_learns_logs_saves_and_leaves_nothing_behind(tmp_path):
 
 @linux
 def test_ctrl_c_saves_ends_in_one_line_and_the_run_can_be_resumed(tmp_path):
-    run = Run(tmp_path, *SMALL, "--total-timesteps", "100000", "--eval-frequency", "100000")
+    run = Run(tmp_path, *PENDULUM, "--total-timesteps", "1000000", "--eval-frequency", "1000000")
     run.wait_for("nature + ")
     time.sleep(6)
     os.killpg(run.process.pid, signal.SIGINT)  # as a terminal does: the whole group gets it
@@ -123,7 +131,7 @@ def test_running_free_as_the_paper_does_comes_to_an_end(tmp_path):
 
 @linux
 def test_nothing_outlives_a_learner_that_is_killed(tmp_path):
-    run = Run(tmp_path, *SMALL, "--total-timesteps", "100000")
+    run = Run(tmp_path, *PENDULUM, "--total-timesteps", "1000000")
     run.wait_for("nature + ")
     deadline = time.time() + 30
     while len(run.descendants()) < 3 + 4 + 1 and time.time() < deadline:  # learner, 2 helpers, manager, children
@@ -136,7 +144,7 @@ def test_nothing_outlives_a_learner_that_is_killed(tmp_path):
 
 @linux
 def test_a_killed_actor_is_started_again_and_a_killed_manager_ends_the_run_in_one_line(tmp_path):
-    run = Run(tmp_path, *SMALL, "--total-timesteps", "100000")
+    run = Run(tmp_path, *PENDULUM, "--total-timesteps", "1000000")
     run.wait_for("nature + ")
     run.wait_for("updates/s")
     children = [pid for pid in run.descendants() if "resource_tracker" not in command(pid)]
@@ -163,23 +171,29 @@ def parent(pid):
     return int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1])
 
 
-def test_in_one_process_two_runs_give_the_same_weights(tmp_path, monkeypatch):
+@pytest.mark.parametrize("script", [dqn, ddpg])
+def test_in_one_process_two_runs_give_the_same_weights(script, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    handlers = {number: signal.getsignal(number) for number in ca2e.STOP_SIGNALS}
-    agents = []
+    handlers = {number: signal.getsignal(number) for number in script.STOP_SIGNALS}
+    env_id, agents = "Catch" if script is dqn else "InvertedPendulum-v5", []
+    if script is dqn:
+        catch_game.replace_atari(monkeypatch.setattr)
     for name in ("one", "two"):
         monkeypatch.setattr(time, "time", lambda name=name, clock=time.time: clock() + (name == "two") * 10)
-        ca2e.main(ca2e.Args(sync=True, total_timesteps=600, learning_starts=300, num_nature_actors=1, eval_frequency=400,
-                            num_prior_actors=1, prior_dir=str(ROOT / "priors"), eval_episodes=1))
+        script.main(script.Args(sync=True, env_id=env_id, total_timesteps=600, learning_starts=300, num_nature_actors=1,
+                                eval_frequency=400, num_prior_actors=int(script is ddpg),
+                                prior_dir=str(ROOT / "priors"), eval_episodes=1))
         (path,) = set(tmp_path.glob("runs/*/agent.pt")) - {agent for agent, _ in agents}
         agents.append((path, torch.load(path, weights_only=True)))
     for number, handler in handlers.items():
         signal.signal(number, handler)
     (_, one), (_, two) = agents
-    assert one["state"] == two["state"] and one["state"]["updates"] >= 75
+    assert one["state"] == two["state"] and one["state"]["updates"] >= 75 and one["state"]["evaluations"]
     assert all(torch.equal(one["network"][key], two["network"][key]) for key in one["network"])
-    fresh = ca2e.QNetwork(6).state_dict()
-    assert not any(torch.equal(one["network"][key], fresh[key]) for key in fresh if key.endswith("weight"))
+    torch.manual_seed(1)
+    make, network = (script.make_atari, script.QNetwork) if script is dqn else (script.make_control, script.Actor)
+    fresh = network(make(env_id)).state_dict()  # the run's own seed: the weights that it began with
+    assert not any(torch.equal(one["network"][key], fresh[key]) for key in fresh)
 
 
 @linux
@@ -192,4 +206,16 @@ def test_the_whole_pipeline_learns_a_little_image_game(tmp_path):
     (agent,) = tmp_path.glob("runs/*/agent.pt")
     average_return = torch.load(agent, weights_only=True)["average_return"]
     assert average_return >= 2, run.output  # the best is 5, one that stands still gets -3.3; seen: 3.8 to 5
+    run.assert_nothing_stays()
+
+
+@linux
+def test_the_whole_pipeline_learns_to_balance_a_pendulum_and_its_priors_retire(tmp_path):
+    run = Run(tmp_path, *"--env-id InvertedPendulum-v5 --total-timesteps 12000 --learning-starts 1000".split(),
+              *"--eval-frequency 500 --retire-patience 1 --prior-dir".split(), str(ROOT / "priors"))
+    assert run.end(200) == 0, run.output
+    (agent,) = tmp_path.glob("runs/*/agent.pt")
+    state = torch.load(agent, weights_only=True)["state"]
+    assert max(state["evaluations"]) >= 300, run.output  # an untrained one falls within 10 steps; seen: 1000
+    assert state["roles"][:5] == [0, 1, 2, 3, 4] and 0 < state["prior_steps"] < 12000 * 3 / 8 + 3 * 50
     run.assert_nothing_stays()

@@ -22,10 +22,11 @@ def slow_return(rewards, terminations, last, t, n, gamma):
 def test_sampled_states_equal_the_environments_own_stacks(env_id, monkeypatch):
     args = ca2e.Args(env_id=env_id, num_nature_actors=2, num_prior_actors=0, buffer_size=1500, total_timesteps=10**9,
                      start_e=1.0, min_start_e=1.0, end_e=1.0, learning_starts=0, samples_per_insert=0)
-    store = ca2e.SharedArray(args.num_actors * args.part, ca2e.SLOT)
+    env = ca2e.make_atari(env_id)
+    store = ca2e.SharedArray(args.num_actors * args.part, ca2e.slot(env))
     state = {"global_step": 0, "prior_steps": 0, "updates": 0, "roles": [0, 1], "evaluations": []}
     replay = ca2e.PrioritizedReplay(args, [], state)
-    network = ca2e.QNetwork(6 if "Pong" in env_id else 4)
+    network = ca2e.QNetwork(env)
     size = sum(parameter.numel() for parameter in network.parameters())
     weights = ca2e.SharedArray(1, [("version", np.int64), ("vector", np.float32, (size,))])
     ca2e.publish(weights, network)
