@@ -58,6 +58,7 @@ CHECKPOINT_FORMAT = 1
 STACK = 1  # observations in a state: one, where Atari takes 4 frames
 BATCHES_PER_CALL = 32  # few, fat calls: the learner asks the manager for the next 32 batches at once
 SAVE_SECONDS, LOG_SECONDS = 180, 10  # between checkpoints, between progress lines
+DEATHS_A_MINUTE = 3  # of one child, which end the run
 FILM_EVERY = 5  # screens; a GIF shows 15 a second
 STOP_SIGNALS = {signal.SIGINT, signal.SIGTERM}
 PRELOAD = ["torch", "torch.utils.tensorboard", "tyro", "imageio", "gymnasium.wrappers", "mujoco"]
@@ -84,7 +85,7 @@ class Args:
 
     # Environment
     env_id: str = "Hopper-v5"
-    """the task, as gymnasium registers it: a flat observation, bounded actions [paper, App. B; Deviation 17]"""
+    """the task, as gymnasium registers it: flat observation, bounded actions [App. B; Deviation 17]"""
     total_timesteps: int = 1_000_000
     """steps of all actors together [paper, Fig. 3; Deviation 19]"""
 
@@ -107,7 +108,7 @@ class Args:
     """transitions in an update [paper, App. A]"""
     learning_starts: int = 5_000
     """inserted transitions before the first update [ours: the paper is silent]"""
-    max_noise: float = 0.5
+    max_noise: float = 0.3
     """sigma of the first nature actor's noise, 1 being half of the actions' range [ours: Deviation 21]"""
     min_noise: float = 0.05
     """sigma of the last nature actor's; the others lie evenly between [ours: Deviation 21]"""
@@ -166,7 +167,7 @@ def make_control(env_id: str, num_envs: int = 1, render_mode: str | None = None)
         sys.exit(f"error: cannot make {env_id} ({' '.join(str(error).split())}){newest}")
     observations, actions = env.single_observation_space, env.single_action_space
     if not isinstance(actions, gym.spaces.Box) or not actions.is_bounded() or len(actions.shape) != 1:
-        sys.exit(f"error: the actions of {env_id} are {actions}; DDPG needs bounded numbers, as Hopper-v5 has")
+        sys.exit(f"error: the actions of {env_id} are {actions}; DDPG needs bounded numbers, as in Hopper-v5")
     if len(observations.shape) != 2:
         sys.exit(f"error: an observation of {env_id} has the shape {observations.shape[1:]}; "
                  "this script needs a flat one, as Hopper-v5 has")
@@ -175,7 +176,7 @@ def make_control(env_id: str, num_envs: int = 1, render_mode: str | None = None)
 
 # --------------------------------------------------------------------------------------------------- Networks
 def dense(inputs: int, outputs: int) -> nn.Sequential:
-    """Two hidden layers of 64 ReLU units with layer norm, and a linear output layer (App. A; Deviation 15)."""
+    """Two hidden layers of 64 ReLU units with layer norm, a linear output layer (App. A; Deviation 15)."""
     return nn.Sequential(
         nn.Linear(inputs, 64), nn.LayerNorm(64), nn.ReLU(),
         nn.Linear(64, 64), nn.LayerNorm(64), nn.ReLU(),
@@ -650,6 +651,19 @@ def load_checkpoint(path: str | Path, env_id: str, network: nn.Module) -> dict:
     sys.exit(f"error: {path} {problem}; use another, or make one with pretrain_priors.py")
 
 
+def load_agent(path: Path, agent, checkpoint: dict) -> None:
+    """Fills networks and optimizer from a saved agent; exits with one line where they do not fit."""
+    try:
+        for name, part in agent.parts.items():
+            part.load_state_dict(checkpoint[name])
+        for parameter, moments in agent.optimizer.state.items():  # PyTorch takes these unseen
+            if any(moment.ndim and moment.shape != parameter.shape for moment in moments.values()):
+                raise ValueError("optimizer")
+    except Exception as error:
+        sys.exit(f"error: {path} cannot be resumed ({type(error).__name__}); it can still act as a prior")
+    agent.set_learning_rates()
+
+
 def find_priors(args: Args, network: nn.Module) -> tuple[list[str | None], list[float]]:
     """Each actor's prior, None for nature actors (files are shared in turn); the priors' rbar."""
     folder = Path(args.prior_dir) / args.env_id
@@ -676,20 +690,19 @@ class DDPG:
         critic = list(self.online.critic.parameters())
         matrices = [parameter for parameter in critic[:-2] if parameter.ndim == 2]  # but the output layer's
         others = [parameter for parameter in critic if all(parameter is not matrix for matrix in matrices)]
-        self.optimizer = torch.optim.Adam([
-            {"params": list(self.online.actor.parameters()), "lr": args.actor_learning_rate},
-            {"params": matrices, "lr": args.critic_learning_rate, "weight_decay": args.critic_l2},  # Dev. 16
-            {"params": others, "lr": args.critic_learning_rate}], fused=True)
+        self.rates = [{"lr": args.actor_learning_rate},
+                      {"lr": args.critic_learning_rate, "weight_decay": args.critic_l2},  # Deviation 16
+                      {"lr": args.critic_learning_rate}]
+        groups = [list(self.online.actor.parameters()), matrices, others]
+        self.optimizer = torch.optim.Adam(
+            [{"params": group, **rate} for group, rate in zip(groups, self.rates)], fused=True)
         self.parts = {"network": self.online.actor, "critic": self.online.critic, "target": self.target,
                       "optimizer": self.optimizer}
 
-    def load(self, checkpoint: dict) -> None:
-        """Goes on from a saved agent; learning rates and the penalty may have been given anew."""
-        given = [{key: group[key] for key in ("lr", "weight_decay")} for group in self.optimizer.param_groups]
-        for name, part in self.parts.items():
-            part.load_state_dict(checkpoint[name])
-        for group, anew in zip(self.optimizer.param_groups, given):
-            group.update(anew)
+    def set_learning_rates(self) -> None:
+        """After a resume: learning rates and penalty may have been given anew."""
+        for group, rate in zip(self.optimizer.param_groups, self.rates):
+            group.update(rate)
 
     def update(self, batch, global_step: int) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """One gradient step on a batch of numpy arrays; the TD errors (B,) and the metrics, on the device."""
@@ -734,6 +747,14 @@ def learner(args: Args, agent, replay, store: SharedArray, weights: SharedArray)
 
 
 # -------------------------------------------------------------------------------------------------- Processes
+def say(line: str) -> None:
+    """Prints a line; a reader that went away, as in `| head`, does not end the run."""
+    try:
+        print(line, flush=True)
+    except BrokenPipeError:
+        sys.stdout = open(os.devnull, "w")
+
+
 def die_with_learner(folder: str = "") -> None:
     """Ends this child as soon as the learner's process is gone, however it went; removes folder."""
     def watch():
@@ -775,7 +796,7 @@ class Crew:
     """The child processes: the replay's manager, the actors and the evaluator."""
 
     def __init__(self, args: Args, priors: list, averages: list[float], store, weights, state: dict):
-        self.args, self.deaths = args, []
+        self.args, self.deaths, self.hopeless = args, [], None
         method = "forkserver" if "forkserver" in mp.get_all_start_methods() else "spawn"
         self.context = mp.get_context(method)
         if method == "forkserver":  # children share what is imported here, and start in a tenth of a second
@@ -801,17 +822,20 @@ class Crew:
         deaf(process.start)
         return process
 
-    def restart_dead(self) -> int:
-        """Starts again what died; returns the deaths so far. Three of one within a minute end the run."""
+    def restart_dead(self) -> None:
+        """Starts again what died; a child that keeps dying ends the run, once its traceback is printed."""
+        if self.hopeless:
+            sys.exit(f"error: {self.hopeless} died {DEATHS_A_MINUTE} times within a minute")
         for index, process in enumerate(self.processes):
             if process.exitcode not in (None, 0):  # 0: it misses the manager, and so will the learner
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(process.pid, signal.SIGKILL)  # if its fork server died, it only seems dead
                 self.deaths.append((index, time.time()))
-                if sum(i == index and time.time() - t < 60 for i, t in self.deaths) == 3:
-                    sys.exit(f"error: {process.name} died three times within a minute")
-                self.processes[index] = self.start(index)
-        return len(self.deaths)
+                if sum(i == index and time.time() - t < 60 for i, t in self.deaths) == DEATHS_A_MINUTE:
+                    self.hopeless = process.name
+                else:
+                    say(f"{process.name} died (status {process.exitcode}) and is started again")
+                    self.processes[index] = self.start(index)
 
     def close(self) -> None:
         """Ends every child at once: none holds anything that a kill could harm."""
@@ -863,10 +887,10 @@ class Log:
             self.writer.add_scalar(name, value, step)
         greedy = f"{state['evaluations'][-1]:.1f}" if state["evaluations"] else "none yet"
         left = max(0, self.args.total_timesteps - step) * seconds / max(1, steps) / 60
-        print(f"step {step:,} of {self.args.total_timesteps:,} | {steps / seconds:.0f} steps/s | "
-              f"{updates / seconds:.0f} updates/s | "
-              f"{scalars['charts/samples_per_insert']:.1f} samples/insert | greedy return {greedy} | "
-              f"priors acting: {', '.join(priors) or 'none'} | {left:.0f} min left", flush=True)
+        say(f"step {step:,} of {self.args.total_timesteps:,} | {steps / seconds:.0f} steps/s | "
+            f"{updates / seconds:.0f} updates/s | "
+            f"{scalars['charts/samples_per_insert']:.1f} samples/insert | greedy return {greedy} | "
+            f"priors acting: {', '.join(priors) or 'none'} | {left:.0f} min left")
 
 
 def check(args: Args, fields: list) -> None:
@@ -914,7 +938,7 @@ def play_saved(args: Args, path: Path, network: nn.Module) -> float:
     """Twenty greedy games of network, their average printed and returned; --capture-video films the first."""
     film = [] if args.capture_video else None
     returns = play_control(args.env_id, network, 20, args.seed, film)
-    print(f"{path}: {returns.mean():.2f} +- {returns.std():.2f} over 20 greedy games", flush=True)
+    say(f"{path}: {returns.mean():.2f} +- {returns.std():.2f} over 20 greedy games")
     if film:
         imageio.mimsave(path.with_suffix(".gif"), film[::FILM_EVERY], duration=66, loop=0)
     return float(returns.mean())
@@ -959,7 +983,8 @@ def main(args: Args) -> None:
     check(args, slot(env))
     priors, averages = find_priors(args, network)
 
-    run = Path(args.resume or f"runs/{args.env_id.replace('/', '-')}__{ALGO}__{args.seed}__{int(time.time())}")
+    name = f"{args.env_id.replace('/', '-')}__{ALGO}__{args.seed}__{int(time.time())}"
+    run = Path(args.resume or f"runs/{name}")
     # roles: an actor's place on the ladder, None while it acts as a prior; evaluations: their averages
     state = {"global_step": 0, "prior_steps": 0, "updates": 0, "evaluations": [],
              "roles": [*range(args.num_nature_actors), *[None] * args.num_prior_actors]}
@@ -968,10 +993,10 @@ def main(args: Args) -> None:
         state, saved_args = checkpoint["state"], checkpoint["args"]
         if any(saved_args[key] != getattr(args, key) for key in ("num_nature_actors", "num_prior_actors")):
             sys.exit(f"error: the numbers of actors cannot change when {run} goes on")
-        print(f"resumed at step {state['global_step']:,}; the replay is filled anew", flush=True)
+        say(f"resumed at step {state['global_step']:,}; the replay is filled anew")
     agent = DDPG(args, env, device, state["global_step"])
     if args.resume:
-        agent.load(checkpoint)
+        load_agent(run / "agent.pt", agent, checkpoint)
     try:
         run.mkdir(parents=True, exist_ok=True)
         log = Log(args, run, state)
@@ -985,8 +1010,8 @@ def main(args: Args) -> None:
     num_weights = sum(parameter.numel() for parameter in agent.online.parameters())
     weights = SharedArray(1, [("version", np.int64), ("vector", np.float32, (num_weights,))])
     publish(weights, agent.online)
-    print(f"{run} | {args.num_nature_actors} nature + {args.num_prior_actors} prior actors | "
-          f"learner on {device}", flush=True)
+    say(f"{run} | {args.num_nature_actors} nature + {args.num_prior_actors} prior actors | "
+        f"learner on {device}")
     try:
         if args.sync:
             replay = PrioritizedReplay(args, averages, state)
@@ -995,13 +1020,15 @@ def main(args: Args) -> None:
             crew = Crew(args, priors, averages, store, weights, state)
             replay = crew.replay
         for state, events, metrics, updates in learner(args, agent, replay, store, weights):
-            log(state, events, metrics, crew.restart_dead() if crew else 0)
+            log(state, events, metrics, len(crew.deaths) if crew else 0)
+            if crew:
+                crew.restart_dead()
             if stop or time.time() - saved > SAVE_SECONDS:
                 save_agent(args, run / "agent.pt", agent, state)
                 saved = time.time()
             if stop:
-                print(f"\nstopped at step {state['global_step']:,}; go on with "
-                      f"`python {Path(__file__).name} --resume {run}`", flush=True)
+                say(f"\nstopped at step {state['global_step']:,}; go on with "
+                    f"`python {Path(__file__).name} --resume {run}`")
                 sys.exit(128 + stop[0])
             if updates == 0:  # the rate limit holds the learner
                 next(turns) if args.sync else time.sleep(0.01)

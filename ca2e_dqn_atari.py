@@ -58,6 +58,7 @@ CHECKPOINT_FORMAT = 1
 STACK = 4  # frames in a state [paper, App. A]
 BATCHES_PER_CALL = 32  # few, fat calls: the learner asks the manager for the next 32 batches at once
 SAVE_SECONDS, LOG_SECONDS = 180, 10  # between checkpoints, between progress lines
+DEATHS_A_MINUTE = 3  # of one child, which end the run
 FILM_EVERY = 2  # screens; a GIF shows 15 a second
 STOP_SIGNALS = {signal.SIGINT, signal.SIGTERM}
 PRELOAD = ["torch", "torch.utils.tensorboard", "tyro", "imageio", "gymnasium", "ale_py.vector_env"]
@@ -646,6 +647,19 @@ def load_checkpoint(path: str | Path, env_id: str, network: nn.Module) -> dict:
     sys.exit(f"error: {path} {problem}; use another, or make one with pretrain_priors.py")
 
 
+def load_agent(path: Path, agent, checkpoint: dict) -> None:
+    """Fills networks and optimizer from a saved agent; exits with one line where they do not fit."""
+    try:
+        for name, part in agent.parts.items():
+            part.load_state_dict(checkpoint[name])
+        for parameter, moments in agent.optimizer.state.items():  # PyTorch takes these unseen
+            if any(moment.ndim and moment.shape != parameter.shape for moment in moments.values()):
+                raise ValueError("optimizer")
+    except Exception as error:
+        sys.exit(f"error: {path} cannot be resumed ({type(error).__name__}); it can still act as a prior")
+    agent.set_learning_rates()
+
+
 def find_priors(args: Args, network: nn.Module) -> tuple[list[str | None], list[float]]:
     """Each actor's prior, None for nature actors (files are shared in turn); the priors' rbar."""
     folder = Path(args.prior_dir) / args.env_id
@@ -673,10 +687,8 @@ class DQN:
         self.optimizer = torch.optim.Adam(self.online.parameters(), lr=args.learning_rate, fused=True)
         self.parts = {"network": self.online, "target": self.target, "optimizer": self.optimizer}
 
-    def load(self, checkpoint: dict) -> None:
-        """Goes on from a saved agent; the learning rate may have been given anew."""
-        for name, part in self.parts.items():
-            part.load_state_dict(checkpoint[name])
+    def set_learning_rates(self) -> None:
+        """After a resume: the learning rate may have been given anew."""
         self.optimizer.param_groups[0]["lr"] = self.args.learning_rate
 
     def update(self, batch, global_step: int) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
@@ -722,6 +734,14 @@ def learner(args: Args, agent, replay, store: SharedArray, weights: SharedArray)
 
 
 # -------------------------------------------------------------------------------------------------- Processes
+def say(line: str) -> None:
+    """Prints a line; a reader that went away, as in `| head`, does not end the run."""
+    try:
+        print(line, flush=True)
+    except BrokenPipeError:
+        sys.stdout = open(os.devnull, "w")
+
+
 def die_with_learner(folder: str = "") -> None:
     """Ends this child as soon as the learner's process is gone, however it went; removes folder."""
     def watch():
@@ -763,7 +783,7 @@ class Crew:
     """The child processes: the replay's manager, the actors and the evaluator."""
 
     def __init__(self, args: Args, priors: list, averages: list[float], store, weights, state: dict):
-        self.args, self.deaths = args, []
+        self.args, self.deaths, self.hopeless = args, [], None
         method = "forkserver" if "forkserver" in mp.get_all_start_methods() else "spawn"
         self.context = mp.get_context(method)
         if method == "forkserver":  # children share what is imported here, and start in a tenth of a second
@@ -789,17 +809,20 @@ class Crew:
         deaf(process.start)
         return process
 
-    def restart_dead(self) -> int:
-        """Starts again what died; returns the deaths so far. Three of one within a minute end the run."""
+    def restart_dead(self) -> None:
+        """Starts again what died; a child that keeps dying ends the run, once its traceback is printed."""
+        if self.hopeless:
+            sys.exit(f"error: {self.hopeless} died {DEATHS_A_MINUTE} times within a minute")
         for index, process in enumerate(self.processes):
             if process.exitcode not in (None, 0):  # 0: it misses the manager, and so will the learner
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(process.pid, signal.SIGKILL)  # if its fork server died, it only seems dead
                 self.deaths.append((index, time.time()))
-                if sum(i == index and time.time() - t < 60 for i, t in self.deaths) == 3:
-                    sys.exit(f"error: {process.name} died three times within a minute")
-                self.processes[index] = self.start(index)
-        return len(self.deaths)
+                if sum(i == index and time.time() - t < 60 for i, t in self.deaths) == DEATHS_A_MINUTE:
+                    self.hopeless = process.name
+                else:
+                    say(f"{process.name} died (status {process.exitcode}) and is started again")
+                    self.processes[index] = self.start(index)
 
     def close(self) -> None:
         """Ends every child at once: none holds anything that a kill could harm."""
@@ -851,10 +874,10 @@ class Log:
             self.writer.add_scalar(name, value, step)
         greedy = f"{state['evaluations'][-1]:.1f}" if state["evaluations"] else "none yet"
         left = max(0, self.args.total_timesteps - step) * seconds / max(1, steps) / 60
-        print(f"step {step:,} of {self.args.total_timesteps:,} | {steps / seconds:.0f} steps/s | "
-              f"{updates / seconds:.0f} updates/s | "
-              f"{scalars['charts/samples_per_insert']:.1f} samples/insert | greedy return {greedy} | "
-              f"priors acting: {', '.join(priors) or 'none'} | {left:.0f} min left", flush=True)
+        say(f"step {step:,} of {self.args.total_timesteps:,} | {steps / seconds:.0f} steps/s | "
+            f"{updates / seconds:.0f} updates/s | "
+            f"{scalars['charts/samples_per_insert']:.1f} samples/insert | greedy return {greedy} | "
+            f"priors acting: {', '.join(priors) or 'none'} | {left:.0f} min left")
 
 
 def check(args: Args, fields: list) -> None:
@@ -904,7 +927,7 @@ def play_saved(args: Args, path: Path, network: nn.Module) -> float:
     """Twenty greedy games of network, their average printed and returned; --capture-video films the first."""
     film = [] if args.capture_video else None
     returns = play_atari(args.env_id, network, 20, args.seed, film)
-    print(f"{path}: {returns.mean():.2f} +- {returns.std():.2f} over 20 greedy games", flush=True)
+    say(f"{path}: {returns.mean():.2f} +- {returns.std():.2f} over 20 greedy games")
     if film:
         imageio.mimsave(path.with_suffix(".gif"), film[::FILM_EVERY], duration=66, loop=0)
     return float(returns.mean())
@@ -949,7 +972,8 @@ def main(args: Args) -> None:
     check(args, slot(env))
     priors, averages = find_priors(args, network)
 
-    run = Path(args.resume or f"runs/{args.env_id.replace('/', '-')}__{ALGO}__{args.seed}__{int(time.time())}")
+    name = f"{args.env_id.replace('/', '-')}__{ALGO}__{args.seed}__{int(time.time())}"
+    run = Path(args.resume or f"runs/{name}")
     # roles: an actor's place on the ladder, None while it acts as a prior; evaluations: their averages
     state = {"global_step": 0, "prior_steps": 0, "updates": 0, "evaluations": [],
              "roles": [*range(args.num_nature_actors), *[None] * args.num_prior_actors]}
@@ -958,10 +982,10 @@ def main(args: Args) -> None:
         state, saved_args = checkpoint["state"], checkpoint["args"]
         if any(saved_args[key] != getattr(args, key) for key in ("num_nature_actors", "num_prior_actors")):
             sys.exit(f"error: the numbers of actors cannot change when {run} goes on")
-        print(f"resumed at step {state['global_step']:,}; the replay is filled anew", flush=True)
+        say(f"resumed at step {state['global_step']:,}; the replay is filled anew")
     agent = DQN(args, env, device, state["global_step"])
     if args.resume:
-        agent.load(checkpoint)
+        load_agent(run / "agent.pt", agent, checkpoint)
     try:
         run.mkdir(parents=True, exist_ok=True)
         log = Log(args, run, state)
@@ -975,8 +999,8 @@ def main(args: Args) -> None:
     num_weights = sum(parameter.numel() for parameter in agent.online.parameters())
     weights = SharedArray(1, [("version", np.int64), ("vector", np.float32, (num_weights,))])
     publish(weights, agent.online)
-    print(f"{run} | {args.num_nature_actors} nature + {args.num_prior_actors} prior actors | "
-          f"learner on {device}", flush=True)
+    say(f"{run} | {args.num_nature_actors} nature + {args.num_prior_actors} prior actors | "
+        f"learner on {device}")
     try:
         if args.sync:
             replay = PrioritizedReplay(args, averages, state)
@@ -985,13 +1009,15 @@ def main(args: Args) -> None:
             crew = Crew(args, priors, averages, store, weights, state)
             replay = crew.replay
         for state, events, metrics, updates in learner(args, agent, replay, store, weights):
-            log(state, events, metrics, crew.restart_dead() if crew else 0)
+            log(state, events, metrics, len(crew.deaths) if crew else 0)
+            if crew:
+                crew.restart_dead()
             if stop or time.time() - saved > SAVE_SECONDS:
                 save_agent(args, run / "agent.pt", agent, state)
                 saved = time.time()
             if stop:
-                print(f"\nstopped at step {state['global_step']:,}; go on with "
-                      f"`python {Path(__file__).name} --resume {run}`", flush=True)
+                say(f"\nstopped at step {state['global_step']:,}; go on with "
+                    f"`python {Path(__file__).name} --resume {run}`")
                 sys.exit(128 + stop[0])
             if updates == 0:  # the rate limit holds the learner
                 next(turns) if args.sync else time.sleep(0.01)

@@ -4,7 +4,9 @@ What both CA2E scripts share letter for letter (a test holds them so) is tried w
 on InvertedPendulum-v5, and CA2E-DQN on Pong and on a little image game.
 """
 
+import contextlib
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -61,12 +63,19 @@ class Run:
                 continue
         return found
 
+    def leaves(self):
+        """The manager, the actors and the evaluator, which are children of the fork server."""
+        pids = [pid for pid in self.descendants() if "resource_tracker" not in command(pid)]
+        parents = {parent(pid) for pid in pids}
+        return [pid for pid in pids if pid not in parents]
+
     def assert_nothing_stays(self, seconds=5):
         deadline = time.time() + seconds
         while (left := self.descendants()) and time.time() < deadline:
             time.sleep(0.1)
         assert not left
-        assert set(Path("/tmp").glob("ca2e-*")) <= self.socket_folders
+        bound = Path("/proc/net/unix").read_text()  # by other runs on this machine
+        assert {path for path in Path("/tmp").glob("ca2e-*") if f"{path}/" not in bound} <= self.socket_folders
         assert set(os.listdir("/dev/shm")) <= self.shared_memory
 
 
@@ -119,6 +128,70 @@ def test_ctrl_c_saves_ends_in_one_line_and_the_run_can_be_resumed(tmp_path):
 
 
 @linux
+@pytest.mark.parametrize("number, status, seconds", [(signal.SIGINT, 130, 0.0), (signal.SIGTERM, 143, 0.7)])
+def test_a_stop_while_children_are_starting(number, status, seconds, tmp_path):
+    run = Run(tmp_path, *PENDULUM, "--total-timesteps", "1000000")
+    run.wait_for("nature + ")
+    time.sleep(seconds)
+    os.killpg(run.process.pid, number)
+    assert run.end(20) == status, run.output
+    assert "Traceback" not in run.output and run.output.count("go on with `python ") == 1
+    (agent,) = tmp_path.glob("runs/*/agent.pt")
+    torch.load(agent, weights_only=True)
+    run.assert_nothing_stays()
+
+
+@linux
+def test_no_torn_transition_is_ever_learned_from_while_actors_are_killed_at_random(tmp_path):
+    run = Run(tmp_path, *"--env-id Counter-v0 --num-prior-actors 0 --num-nature-actors 4 --buffer-size 1000".split(),
+              *"--total-timesteps 1000000 --learning-starts 300 --eval-frequency 100000".split(),
+              *"--samples-per-insert 16".split(), script=ROOT / "tests" / "torn_steps.py")
+    run.wait_for("nature + ")
+    time.sleep(4)
+    rng, kills = random.Random(0), 0
+    for _ in range(20):  # in part while they start, copy weights, write a block, are in a call
+        leaves = sorted(run.leaves())[1:]  # but the manager, which started first
+        if leaves:
+            os.kill(rng.choice(leaves), signal.SIGKILL)
+            kills += 1
+        time.sleep(rng.uniform(0.2, 1.0))
+        assert run.process.poll() is None, run.end() or run.output
+    os.kill(run.process.pid, signal.SIGINT)
+    status = run.end(20)
+    assert "torn" not in run.output and kills >= 10, run.output
+    assert status == 130, run.output
+    run.assert_nothing_stays()
+
+
+@linux
+def test_an_actor_that_keeps_failing_ends_the_run_with_its_traceback(tmp_path, monkeypatch):
+    monkeypatch.setenv("RAISE", "1")
+    run = Run(tmp_path, *"--env-id Counter-v0 --num-prior-actors 0 --num-nature-actors 2 --buffer-size 1000".split(),
+              *"--total-timesteps 1000000 --learning-starts 300".split(), script=ROOT / "tests" / "torn_steps.py")
+    assert run.end(60) == 1
+    assert run.output.count("actor 1 failed:\nTraceback") == run.output.count("ValueError: a fault of the env") == 3
+    assert run.output.strip().splitlines()[-1] == "error: actor 1 died 3 times within a minute"
+    run.assert_nothing_stays()
+
+
+@linux
+def test_nothing_listens_on_a_network_address_and_the_socket_is_private(tmp_path):
+    run = Run(tmp_path, *PENDULUM, "--total-timesteps", "1000000")
+    run.wait_for("updates/s")
+    inodes = {line.split()[9] for name in ("tcp", "tcp6", "udp", "udp6")
+              for line in Path(f"/proc/net/{name}").read_text().splitlines()[1:]}
+    for pid in run.descendants():
+        for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+            with contextlib.suppress(OSError):
+                assert os.readlink(descriptor).removeprefix("socket:[").rstrip("]") not in inodes
+    folders = set(Path("/tmp").glob("ca2e-*")) - run.socket_folders
+    assert folders and all(folder.stat().st_mode & 0o077 == 0 for folder in folders)
+    os.kill(run.process.pid, signal.SIGTERM)
+    assert run.end(20) == 143
+    run.assert_nothing_stays()
+
+
+@linux
 def test_running_free_as_the_paper_does_comes_to_an_end(tmp_path):
     run = Run(tmp_path, *"--env-id Catch --num-prior-actors 0 --num-nature-actors 2 --total-timesteps 1000".split(),
               *"--learning-starts 200 --samples-per-insert 0".split(), script=ROOT / "tests" / "catch_game.py")
@@ -147,15 +220,14 @@ def test_a_killed_actor_is_started_again_and_a_killed_manager_ends_the_run_in_on
     run = Run(tmp_path, *PENDULUM, "--total-timesteps", "1000000")
     run.wait_for("nature + ")
     run.wait_for("updates/s")
-    children = [pid for pid in run.descendants() if "resource_tracker" not in command(pid)]
-    leaves = [pid for pid in children if not any(parent(other) == pid for other in children)]
-    assert len(leaves) == 5  # manager, three actors, evaluator: all are children of the fork server
-    manager = min(leaves)
-    os.kill(sorted(leaves)[-2], signal.SIGKILL)  # an actor: the evaluator started last
-    deadline = time.time() + 10
-    while time.time() < deadline and len(set(run.descendants()) - set(children)) < 2:  # resource tracker, and the new
-        time.sleep(0.1)
-    assert len(set(run.descendants()) - set(children)) == 2
+    manager, *children = leaves = sorted(run.leaves())
+    assert len(leaves) == 5  # manager, three actors, evaluator, which started last
+    for victim in children[-2:]:
+        os.kill(victim, signal.SIGKILL)
+        deadline = time.time() + 10
+        while time.time() < deadline and (victim in run.leaves() or len(run.leaves()) < 5):
+            time.sleep(0.1)
+        assert len(run.leaves()) == 5 and victim not in run.leaves()
     os.kill(manager, signal.SIGKILL)
     assert run.end(20) == 1
     assert run.output.strip().splitlines()[-1].startswith("error: the replay's manager died")

@@ -1,0 +1,76 @@
+"""CA2E-DDPG on a task whose every number tells who wrote it when; the learner checks what it samples.
+
+    python tests/torn_steps.py --num-prior-actors 0 ...     # exits with 1 and a line at the first torn transition
+
+An observation is 32 times the same number, episode * 1000 + t, episodes drawn at random and 100 steps long; the reward
+is (observation mod 1000). RAISE in the environment lets actor 1 fail. So a transition is whole if its states are each of one number, next_state is three steps
+further (fewer at an episode's end), and its return is that of the steps between.
+"""
+
+import multiprocessing as mp
+import os
+import sys
+from pathlib import Path
+
+import gymnasium as gym
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+import ca2e_ddpg_mujoco as ca2e  # noqa: E402
+
+LENGTH = 100
+
+
+class Counter(gym.Env):
+    """Counts; observations (32,), actions (1,)."""
+
+    observation_space = gym.spaces.Box(0, np.inf, (32,), np.float32)
+    action_space = gym.spaces.Box(-1.0, 1.0, (1,), np.float32)
+
+    def __init__(self, render_mode=None):
+        self.number = 0
+
+    def _observation(self):
+        return np.full(32, self.number, np.float32)
+
+    def reset(self, seed=None, options=None):
+        super().reset(seed=seed)
+        self.number = 1000 * int(self.np_random.integers(10_000))
+        return self._observation(), {}
+
+    def step(self, action):
+        self.number += 1
+        if "RAISE" in os.environ and mp.current_process().name == "actor 1" and self.number % 1000 == LENGTH - 1:
+            raise ValueError("a fault of the environment")
+        return self._observation(), float(self.number % 1000), False, self.number % 1000 == LENGTH, {}
+
+
+gym.register("Counter-v0", Counter)
+
+
+def check(states, actions, returns, discounts, next_states, weights):
+    """Stops the run at a transition that has a weight and is not whole."""
+    whole = weights > 0
+    now, later = states[whole, 0].astype(np.int64), next_states[whole, 0].astype(np.int64)
+    t, steps = now[:, 0] % 1000, later[:, 0] - now[:, 0]
+    gamma = np.float32(0.99)
+    want = sum((i < steps) * gamma**i * (t + i + 1) for i in range(3))
+    fine = ((now == now[:, :1]) & (later == later[:, :1])).all(1) & (steps == np.minimum(3, LENGTH - t))
+    fine &= np.isclose(returns[whole], want, rtol=1e-4) & np.isclose(discounts[whole], gamma**steps)
+    if not fine.all():
+        sys.exit(f"error: torn: {now[~fine][0]} {later[~fine][0]} {returns[whole][~fine][0]} {want[~fine][0]}")
+
+
+class Checked(ca2e.DDPG):
+    """The agent, which looks at every batch before it learns from it."""
+
+    def update(self, batch, global_step):
+        check(*batch)
+        return super().update(batch, global_step)
+
+
+if __name__ == "__main__":
+    ca2e.DDPG = Checked
+    if "RAISE" not in os.environ:
+        ca2e.DEATHS_A_MINUTE = 1_000_000
+    ca2e.main(ca2e.parse())
