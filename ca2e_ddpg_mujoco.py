@@ -120,7 +120,7 @@ class Args:
     """actors that exploit trained baseline agents [paper, 5.1]"""
     prior_dir: str = "priors"
     """the baseline agents are <prior_dir>/<env_id>/*.pt, shared in turn by the prior actors"""
-    prior_noise: float = 0.05
+    prior_noise: float = 0.2
     """sigma of the prior actors' noise [ours: Deviation 5]"""
     retire_ratio: float = 1.05
     """a prior retires once the learner exceeds it by this factor, the paper's alpha [ours: Deviation 1]"""
@@ -685,17 +685,18 @@ class DDPG:
     def __init__(self, args: Args, env, device: torch.device, global_step: int):
         self.args, self.device = args, device
         self.online, self.target = ActorCritic(env).to(device), ActorCritic(env).to(device)
-        self.target.requires_grad_(False)
         self.target.load_state_dict(self.online.state_dict())
-        critic = list(self.online.critic.parameters())
-        matrices = [parameter for parameter in critic[:-2] if parameter.ndim == 2]  # but the output layer's
-        others = [parameter for parameter in critic if all(parameter is not matrix for matrix in matrices)]
+        self.target.requires_grad_(False)
+        self.theta, self.omega = list(self.online.actor.parameters()), list(self.online.critic.parameters())
+        self.followers = list(self.target.parameters())  # theta-minus, omega-minus
+        matrices = [tensor for tensor in self.omega[:-2] if tensor.ndim == 2]  # but the output layer's
+        others = [tensor for tensor in self.omega[:-2] if tensor.ndim < 2] + self.omega[-2:]
         self.rates = [{"lr": args.actor_learning_rate},
                       {"lr": args.critic_learning_rate, "weight_decay": args.critic_l2},  # Deviation 16
                       {"lr": args.critic_learning_rate}]
-        groups = [list(self.online.actor.parameters()), matrices, others]
         self.optimizer = torch.optim.Adam(
-            [{"params": group, **rate} for group, rate in zip(groups, self.rates)], fused=True)
+            [{"params": group, **rate} for group, rate in zip((self.theta, matrices, others), self.rates)],
+            fused=True)
         self.parts = {"network": self.online.actor, "critic": self.online.critic, "target": self.target,
                       "optimizer": self.optimizer}
 
@@ -710,11 +711,11 @@ class DDPG:
         loss_omega, td_errors, q_values = critic_loss(self.online, self.target, batch)
         loss_theta = actor_loss(self.online, batch[0])
         self.optimizer.zero_grad()
-        loss_omega.backward(inputs=list(self.online.critic.parameters()))
-        loss_theta.backward(inputs=list(self.online.actor.parameters()))
-        nn.utils.clip_grad_norm_(self.online.critic.parameters(), 10.0)  # Deviation 21
+        loss_omega.backward(inputs=self.omega)
+        loss_theta.backward(inputs=self.theta)  # leaves the critic alone
+        nn.utils.clip_grad_norm_(self.omega, 10.0)  # Deviation 21
         self.optimizer.step()  # both networks from the same weights, as OpenAI Baselines does
-        torch._foreach_lerp_(list(self.target.parameters()), list(self.online.parameters()), self.args.tau)
+        torch._foreach_lerp_(self.followers, [*self.theta, *self.omega], self.args.tau)  # soft update
         return td_errors, {"losses/td_loss": loss_omega.detach(), "losses/q_values": q_values.mean(),
                            "losses/actor_loss": loss_theta.detach()}
 

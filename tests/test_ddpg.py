@@ -1,5 +1,8 @@
 """CA2E-DDPG: its losses against slow loops, its update by hand, its replay against the real environments."""
 
+from copy import deepcopy
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -122,6 +125,38 @@ def test_noise_ladder():
     args = ca2e.Args(num_nature_actors=3, max_noise=0.5, min_noise=0.1)
     assert [ca2e.noise_ladder(place, args) for place in range(5)] == pytest.approx([0.5, 0.3, 0.1, 0.5, 0.3])
     assert ca2e.noise_ladder(0, ca2e.Args(num_nature_actors=0, max_noise=0.4)) == pytest.approx(0.4)
+
+
+def test_a_resumed_agent_goes_on_where_it_was_and_takes_learning_rates_given_anew():
+    agent, batch = agent_and_batch()
+    for _ in range(3):
+        agent.update(batch, 0)
+    saved = deepcopy({name: part.state_dict() for name, part in agent.parts.items()})
+    agent.update(batch, 0)
+    same, _ = agent_and_batch()
+    ca2e.load_agent(Path("agent.pt"), same, deepcopy(saved))
+    same.update(batch, 0)
+    for one, other in zip(agent.online.parameters(), same.online.parameters()):
+        assert torch.equal(one, other)
+    for one, other in zip(agent.target.parameters(), same.target.parameters()):
+        assert torch.equal(one, other)
+    slower, _ = agent_and_batch(actor_learning_rate=1e-5, critic_l2=0.5)
+    ca2e.load_agent(Path("agent.pt"), slower, deepcopy(saved))
+    assert [(group["lr"], group["weight_decay"]) for group in slower.optimizer.param_groups] == [
+        (1e-5, 0), (1e-3, 0.5), (1e-3, 0)]
+
+
+def test_a_saved_agent_that_does_not_fit_is_refused_in_one_line():
+    agent, batch = agent_and_batch()
+    agent.update(batch, 0)
+    good = {name: part.state_dict() for name, part in agent.parts.items()}
+    moments, shape = deepcopy(good), deepcopy(good)
+    moments["optimizer"]["state"][0]["exp_avg"] = torch.zeros(3, 3)
+    shape["critic"]["network.0.weight"] = torch.zeros(3, 3)
+    for bad in (moments, shape, {name: part for name, part in good.items() if name != "target"}):
+        with pytest.raises(SystemExit) as stop:
+            ca2e.load_agent(Path("agent.pt"), agent, bad)
+        assert stop.value.code.startswith("error: agent.pt cannot be resumed") and "\n" not in stop.value.code
 
 
 # ---------------------------------------------------------------------------------------------------------- replay
