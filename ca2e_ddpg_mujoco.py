@@ -120,7 +120,7 @@ class Args:
     """actors that exploit trained baseline agents [paper, 5.1]"""
     prior_dir: str = "priors"
     """the baseline agents are <prior_dir>/<env_id>/*.pt, shared in turn by the prior actors"""
-    prior_noise: float = 0.2
+    prior_noise: float = 0.05
     """sigma of the prior actors' noise [ours: Deviation 5]"""
     retire_ratio: float = 1.05
     """a prior retires once the learner exceeds it by this factor, the paper's alpha [ours: Deviation 1]"""

@@ -175,6 +175,17 @@ def test_an_actor_that_keeps_failing_ends_the_run_with_its_traceback(tmp_path, m
 
 
 @linux
+def test_a_reader_of_the_output_that_goes_away_does_not_end_the_run(tmp_path):
+    run = Run(tmp_path, *PENDULUM, "--total-timesteps", "2000")
+    run.process.stdout.readline()
+    run.process.stdout.close()  # as `| head -n 1` does
+    assert run.process.wait(100) == 0
+    (agent,) = tmp_path.glob("runs/*/agent.pt")
+    assert torch.load(agent, weights_only=True)["state"]["global_step"] >= 2000
+    run.assert_nothing_stays()
+
+
+@linux
 def test_nothing_listens_on_a_network_address_and_the_socket_is_private(tmp_path):
     run = Run(tmp_path, *PENDULUM, "--total-timesteps", "1000000")
     run.wait_for("updates/s")

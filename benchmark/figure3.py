@@ -1,0 +1,114 @@
+"""The paper's Figure 3: CA2E-DDPG with and without priors on Hopper and Reacher, beside library baselines.
+
+    python benchmark/figure3.py run Hopper-v5 300000 1 2 3     # with and without, three seeds; each 10 to 15 minutes
+    python benchmark/figure3.py plot                           # benchmark/results/figure3.png
+    python benchmark/figure3.py table                          # the README's table
+
+A run that was interrupted is resumed by the same command; one that is done (its CSV is there) is not done again. The
+library baselines (stable-baselines3 PPO, A2C, DDPG; one seed each) are the CSV files sb3_*.csv.
+"""
+
+import csv
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+from curves import RESULTS, write_csv
+
+ROOT = Path(__file__).parents[1]
+WORK = Path(__file__).parent / "work"
+FLAGS = []
+KINDS = {"ca2e": [], "no_prior": ["--num-prior-actors", "0"]}
+LABELS = {"ca2e": "CA2E-DDPG", "no_prior": "the same without priors"}
+# steps that trained the three shipped priors, in all
+PRIOR_STEPS = {"Hopper-v5": 0, "Reacher-v5": 0}
+
+
+def run(env_id, steps, *seeds):
+    """Trains CA2E and its ablation in turn, seed by seed, each in a folder of its own under benchmark/work."""
+    for seed in seeds:
+        for kind, flags in KINDS.items():
+            name = f"{env_id.split('-')[0].lower()}_{kind}_s{seed}"
+            if (RESULTS / f"{name}.csv").exists():
+                continue
+            folder = WORK / name
+            folder.mkdir(parents=True, exist_ok=True)
+            arguments = ["--env-id", env_id, "--total-timesteps", steps, "--seed", seed, *FLAGS, *flags]
+            found = sorted(folder.glob("runs/*/agent.pt"))
+            call = ["--resume", str(found[0].parent.relative_to(folder))] if found else arguments
+            subprocess.run([sys.executable, "-u", str(ROOT / "ca2e_ddpg_mujoco.py"), "--prior-dir", str(ROOT / "priors"),
+                            *call], cwd=folder, check=True)
+            (done,) = folder.glob("runs/*/")
+            write_csv(str(done), name, "python ca2e_ddpg_mujoco.py " + " ".join(arguments))
+
+
+def curves(env_id, kind):
+    """(steps, wall seconds, greedy means) of each seed that is done; the last row, the final 20 episodes, left out."""
+    found = []
+    for path in sorted(RESULTS.glob(f"{env_id.split('-')[0].lower()}_{kind}_s*.csv")):
+        rows = list(csv.DictReader(open(path)))[:-1]
+        found.append([np.array([float(row[key]) for row in rows]) for key in ("step", "wall_seconds", "greedy_mean")])
+    return found
+
+
+def baselines(env_id):
+    """(name, steps, wall seconds, greedy means) of the library's runs."""
+    for path in sorted(RESULTS.glob(f"sb3_*_{env_id}_s*.csv")):
+        rows = list(csv.DictReader(open(path)))
+        yield (path.stem.split("_")[1].upper(),
+               *(np.array([float(row[key]) for row in rows]) for key in ("step", "train_seconds", "mean_return")))
+
+
+def plot():
+    """Greedy return over steps, over wall time, and over steps with those of the priors counted in."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(2, 3, figsize=(15, 8), sharey="row")
+    for row, env_id in zip(axes, PRIOR_STEPS):
+        for axis, (label, scale, column) in zip(row, (("environment steps, all actors", 1, 0),
+                                                      ("minutes, two cores, no GPU", 60, 1),
+                                                      ("steps, those that trained the priors counted in", 1, 0))):
+            for kind, colour in zip(KINDS, ("tab:red", "tab:blue")):
+                shift = PRIOR_STEPS[env_id] if "counted" in label and kind == "ca2e" else 0
+                for i, curve in enumerate(curves(env_id, kind)):
+                    axis.plot((curve[column] + shift) / scale, curve[2], color=colour, alpha=0.7, linewidth=1.2,
+                              label=LABELS[kind] if i == 0 else None)
+            for (name, *curve), colour in zip(baselines(env_id), ("0.3", "0.5", "0.7")):
+                axis.plot(curve[column] / scale, curve[2], color=colour, linewidth=0.8, label=f"stable-baselines3 {name}")
+            axis.set(xlabel=label, title=env_id)
+            axis.grid(alpha=0.3)
+        row[0].set_ylabel("greedy return")
+        row[0].legend(fontsize=8)
+        last = max((curve[0].max() for kind in KINDS for curve in curves(env_id, kind)), default=1)
+        row[0].set_xlim(0, last)
+        row[2].set_xlim(0, last + PRIOR_STEPS[env_id])
+        if env_id == "Reacher-v5":
+            row[0].set_ylim(-15, -2)
+    figure.tight_layout()
+    figure.savefig(RESULTS / "figure3.png", dpi=90)
+
+
+def reached(steps, means, level):
+    """The first step from which two evaluations running are at the level or above; None if there is none."""
+    both = np.flatnonzero((means[:-1] >= level) & (means[1:] >= level))
+    return int(steps[both[0]]) if len(both) else None
+
+
+def table():
+    """Steps to the levels, and the mean of the last ten evaluations, seed by seed."""
+    for env_id, levels in (("Hopper-v5", (1000, 2000)), ("Reacher-v5", (-6, -5, -4.5))):
+        for kind in KINDS:
+            for seed, (steps, _, means) in enumerate(curves(env_id, kind), 1):
+                print(env_id, LABELS[kind], f"seed {seed}", {level: reached(steps, means, level) for level in levels},
+                      f"last ten: {means[-10:].mean():.1f}", f"to {int(steps[-1]):,}", sep=" | ")
+        for name, steps, _, means in baselines(env_id):
+            print(env_id, name, "seed 1", {level: reached(steps, means, level) for level in levels},
+                  f"last ten: {means[-10:].mean():.1f}", f"to {int(steps[-1]):,}", sep=" | ")
+
+
+if __name__ == "__main__":
+    {"run": run, "plot": plot, "table": table}[sys.argv[1]](*sys.argv[2:])
