@@ -532,7 +532,7 @@ managers.BaseManager.register("PrioritizedReplay", PrioritizedReplay)
 
 
 def gather(store: np.ndarray, ids: np.ndarray, weights: np.ndarray, args: Args) -> tuple[np.ndarray, ...]:
-    """The batch behind ids (B,): states, actions, returns, discounts, next_states, weights.
+    """What is behind ids, (n, B): states, actions, returns, discounts, next_states, weights; (n, B, ...) each.
 
     A transition that its actor began to overwrite since it was sampled gets the weight 0.
     """
@@ -540,17 +540,17 @@ def gather(store: np.ndarray, ids: np.ndarray, weights: np.ndarray, args: Args) 
     slots, lap = ids % capacity, ids // capacity
     first, position = slots - slots % part, slots % part  # of the actor's part, within it
 
-    def stacks(position):  # frames t-3..t, zeros before the game's first  (B, STACK, ...)
+    def stacks(position):  # frames t-3..t, zeros before the game's first  (n, B, STACK, ...)
         back = np.arange(STACK - 1, -1, -1)
-        frames = store["frame"][first[:, None] + (position[:, None] - back) % part]
-        frames[back > store["age"][first + position % part][:, None]] = 0
+        frames = store["frame"][first[..., None] + (position[..., None] - back) % part]
+        frames[back > store["age"][first + position % part][..., None]] = 0
         return frames
 
-    batch = (stacks(position), store["action"][slots], store["return"][slots], store["discount"][slots],
-             stacks(position + store["steps"][slots]))
+    batches = (stacks(position), store["action"][slots], store["return"][slots], store["discount"][slots],
+               stacks(position + store["steps"][slots]))
     count = lap * part + position - np.minimum(store["age"][slots], STACK - 1)  # of the oldest frame
     whole = store["id"][first + count % part] == count // part * capacity + first + count % part
-    return *batch, np.where(whole, weights, np.float32(0))
+    return *batches, np.where(whole, weights, np.float32(0))
 
 
 # -------------------------------------------------------------------------------------------- Actors (Alg. 1)
@@ -715,8 +715,7 @@ def learner(args: Args, agent, replay, store: SharedArray, weights: SharedArray)
     while True:
         batch_ids, batch_weights, state, events = replay.sample(ids, priorities)
         td_errors = []
-        for row_ids, row_weights in zip(batch_ids, batch_weights):
-            batch = gather(store.array, row_ids, row_weights, args)
+        for batch in zip(*gather(store.array, batch_ids, batch_weights, args)):
             td_error, metrics = agent.update(batch, state["global_step"])
             td_errors.append(td_error)
             updates += 1
@@ -763,7 +762,7 @@ def run_child(args: Args, index: int, prior: str | None, replay, store, weights)
                 time.sleep(0.2)
         for _ in actor(args, index, prior, replay, store, weights):
             while not replay.my_turn(index):
-                time.sleep(0.02)  # every question costs the learner's cores a tenth of a millisecond
+                time.sleep(0.05)  # every question costs the learner's cores a tenth of a millisecond
     except (EOFError, ConnectionError):
         os._exit(0)  # the manager is gone: the learner says so
     except BaseException:

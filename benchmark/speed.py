@@ -30,7 +30,7 @@ import ca2e_ddpg_mujoco as ddpg  # noqa: E402
 import ca2e_dqn_atari as dqn  # noqa: E402
 
 dqn.BATCHES_PER_CALL = 1  # for the timing of a single batch; here, and in the manager process that imports this
-ROUNDS, SECONDS = 3, 30
+ROUNDS, SECONDS = 2, 30
 
 CLOCK = """
 import time, sys
