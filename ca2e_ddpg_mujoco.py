@@ -70,8 +70,6 @@ class Args:
     # Run
     seed: int = 1
     """seed of the run; every actor derives its own from it"""
-    torch_deterministic: bool = True
-    """deterministic CUDA kernels (with --sync, two runs then give the same numbers)"""
     cuda: bool = True
     """learn on the GPU where there is one"""
     capture_video: bool = False
@@ -191,7 +189,7 @@ class Actor(nn.Module):
         super().__init__()
         actions = env.single_action_space
         self.network = dense(env.single_observation_space.shape[-1], actions.shape[0])
-        low, high = torch.from_numpy(actions.low), torch.from_numpy(actions.high)
+        low, high = torch.from_numpy(actions.low).float(), torch.from_numpy(actions.high).float()
         self.register_buffer("centre", (high + low) / 2, persistent=False)  # of the bounds; not saved
         self.register_buffer("scale", (high - low) / 2, persistent=False)
 
@@ -209,7 +207,7 @@ class Critic(nn.Module):
 
     def forward(self, states: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
         """states (B, 1, observation), actions (B, action) -> q-values (B,)."""
-        return self.network(torch.cat([states.flatten(1), actions], 1)).squeeze(1)
+        return self.network(torch.cat([states.flatten(1), actions.float()], 1)).squeeze(1)
 
 
 class ActorCritic(nn.Module):
@@ -654,14 +652,15 @@ def load_checkpoint(path: str | Path, env_id: str, network: nn.Module) -> dict:
 def load_agent(path: Path, agent, checkpoint: dict) -> None:
     """Fills networks and optimizer from a saved agent; exits with one line where they do not fit."""
     try:
+        groups = agent.optimizer.state_dict()["param_groups"]  # the learning rate may have been given anew
         for name, part in agent.parts.items():
-            part.load_state_dict(checkpoint[name])
+            part.load_state_dict({**checkpoint[name], "param_groups": groups} if name == "optimizer"
+                                 else checkpoint[name])
         for parameter, moments in agent.optimizer.state.items():  # PyTorch takes these unseen
             if any(moment.ndim and moment.shape != parameter.shape for moment in moments.values()):
                 raise ValueError("optimizer")
     except Exception as error:
         sys.exit(f"error: {path} cannot be resumed ({type(error).__name__}); it can still act as a prior")
-    agent.set_learning_rates()
 
 
 def find_priors(args: Args, network: nn.Module) -> tuple[list[str | None], list[float]]:
@@ -669,8 +668,8 @@ def find_priors(args: Args, network: nn.Module) -> tuple[list[str | None], list[
     folder = Path(args.prior_dir) / args.env_id
     paths = sorted(str(path) for path in folder.glob("*.pt"))
     if args.num_prior_actors and not paths:
-        sys.exit(f"error: no priors in {folder}: `python pretrain_priors.py --env-id {args.env_id}`"
-                 " trains one; or run without, by --num-prior-actors 0")
+        sys.exit(f"error: no priors in {folder}: `python pretrain_priors.py --env-id {args.env_id} "
+                 f"--algo {ALGO.removeprefix('ca2e-')}` trains one; or run without, by --num-prior-actors 0")
     chosen = [paths[i % len(paths)] for i in range(args.num_prior_actors)]
     averages = [load_checkpoint(path, args.env_id, network)["average_return"] for path in chosen]
     if not np.isfinite(averages).all():
@@ -691,30 +690,23 @@ class DDPG:
         self.followers = list(self.target.parameters())  # theta-minus, omega-minus
         matrices = [tensor for tensor in self.omega[:-2] if tensor.ndim == 2]  # but the output layer's
         others = [tensor for tensor in self.omega[:-2] if tensor.ndim < 2] + self.omega[-2:]
-        self.rates = [{"lr": args.actor_learning_rate},
-                      {"lr": args.critic_learning_rate, "weight_decay": args.critic_l2},  # Deviation 16
-                      {"lr": args.critic_learning_rate}]
-        self.optimizer = torch.optim.Adam(
-            [{"params": group, **rate} for group, rate in zip((self.theta, matrices, others), self.rates)],
-            fused=True)
+        self.optimizer = torch.optim.Adam([
+            {"params": self.theta, "lr": args.actor_learning_rate},
+            {"params": matrices, "lr": args.critic_learning_rate, "weight_decay": args.critic_l2},  # Dev. 16
+            {"params": others, "lr": args.critic_learning_rate}], fused=True)
         self.parts = {"network": self.online.actor, "critic": self.online.critic, "target": self.target,
                       "optimizer": self.optimizer}
 
-    def set_learning_rates(self) -> None:
-        """After a resume: learning rates and penalty may have been given anew."""
-        for group, rate in zip(self.optimizer.param_groups, self.rates):
-            group.update(rate)
-
     def update(self, batch, global_step: int) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """One gradient step on a batch of numpy arrays; the TD errors (B,) and the metrics, on the device."""
-        batch = [torch.from_numpy(array).to(self.device) for array in batch]
+        """One gradient step on a batch, see the loss; the TD errors (B,) and the metrics, on the device."""
         loss_omega, td_errors, q_values = critic_loss(self.online, self.target, batch)
         loss_theta = actor_loss(self.online, batch[0])
         self.optimizer.zero_grad()
         loss_omega.backward(inputs=self.omega)
         loss_theta.backward(inputs=self.theta)  # leaves the critic alone
         self.optimizer.step()  # both networks from the same weights; no clipping (Deviation 21)
-        torch._foreach_lerp_(self.followers, [*self.theta, *self.omega], self.args.tau)  # soft update
+        with torch.no_grad():
+            torch._foreach_lerp_(self.followers, [*self.theta, *self.omega], self.args.tau)  # soft update
         return td_errors, {"losses/td_loss": loss_omega.detach(), "losses/q_values": q_values.mean(),
                            "losses/actor_loss": loss_theta.detach()}
 
@@ -728,7 +720,8 @@ def learner(args: Args, agent, replay, store: SharedArray, weights: SharedArray)
     while True:
         batch_ids, batch_weights, state, events = replay.sample(ids, priorities)
         td_errors = []
-        for batch in zip(*gather(store.array, batch_ids, batch_weights, args)):
+        batches = gather(store.array, batch_ids, batch_weights, args)
+        for batch in zip(*(torch.from_numpy(column).to(agent.device) for column in batches)):
             td_error, metrics = agent.update(batch, state["global_step"])
             td_errors.append(td_error)
             updates += 1
@@ -746,12 +739,12 @@ def learner(args: Args, agent, replay, store: SharedArray, weights: SharedArray)
 
 
 # -------------------------------------------------------------------------------------------------- Processes
-def say(line: str) -> None:
+def say(line: str, stream=sys.stdout) -> None:
     """Prints a line; a reader that went away, as in `| head`, does not end the run."""
     try:
-        print(line, flush=True)
+        print(line, file=stream, flush=True)
     except BrokenPipeError:
-        sys.stdout = open(os.devnull, "w")
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def die_with_learner(folder: str = "") -> None:
@@ -787,15 +780,17 @@ def run_child(args: Args, index: int, prior: str | None, replay, store, weights)
 def deaf(start, *args) -> None:
     """Calls start, which starts a child, with stop signals blocked: Ctrl-C is the learner's business."""
     signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
-    start(*args)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+    try:
+        start(*args)
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
 
 
 class Crew:
     """The child processes: the replay's manager, the actors and the evaluator."""
 
     def __init__(self, args: Args, priors: list, averages: list[float], store, weights, state: dict):
-        self.args, self.deaths, self.hopeless = args, [], None
+        self.args, self.deaths = args, []
         method = "forkserver" if "forkserver" in mp.get_all_start_methods() else "spawn"
         self.context = mp.get_context(method)
         if method == "forkserver":  # children share what is imported here, and start in a tenth of a second
@@ -821,20 +816,19 @@ class Crew:
         deaf(process.start)
         return process
 
-    def restart_dead(self) -> None:
-        """Starts again what died; a child that keeps dying ends the run, once its traceback is printed."""
-        if self.hopeless:
-            sys.exit(f"error: {self.hopeless} died {DEATHS_A_MINUTE} times within a minute")
+    def restart_dead(self) -> str | None:
+        """Starts again what died; names a child that, at the last call, kept dying: its traceback is out."""
+        recent = [index for index, when in self.deaths if time.time() - when < 60]
+        hopeless = [process.name for index, process in enumerate(self.processes)
+                    if recent.count(index) >= DEATHS_A_MINUTE]
         for index, process in enumerate(self.processes):
             if process.exitcode not in (None, 0):  # 0: it misses the manager, and so will the learner
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(process.pid, signal.SIGKILL)  # if its fork server died, it only seems dead
                 self.deaths.append((index, time.time()))
-                if sum(i == index and time.time() - t < 60 for i, t in self.deaths) == DEATHS_A_MINUTE:
-                    self.hopeless = process.name
-                else:
-                    say(f"{process.name} died (status {process.exitcode}) and is started again")
-                    self.processes[index] = self.start(index)
+                say(f"{process.name} died (status {process.exitcode}) and is started again")
+                self.processes[index] = self.start(index)
+        return hopeless[0] if hopeless else None
 
     def close(self) -> None:
         """Ends every child at once: none holds anything that a kill could harm."""
@@ -866,7 +860,7 @@ class Log:
                 self.writer.add_scalar("charts/eval_return", event[1].mean(), event[0])
                 self.writer.add_scalar("charts/eval_return_std", event[1].std(), event[0])
             else:
-                print(f"\n{event[0]} failed:\n{event[1]}", file=sys.stderr, flush=True)
+                say(f"\n{event[0]} failed:\n{event[1]}", sys.stderr)
         now = (time.time(), step, state["updates"])
         if now[0] - self.before[0] < LOG_SECONDS:
             return
@@ -917,7 +911,7 @@ def check(args: Args, fields: list) -> None:
         if wrong:
             sys.exit(f"error: {message}")
     if needed > free:
-        print(f"warning: the replay will grow to {needed:.1f} GiB, only {free:.1f} are free", file=sys.stderr)
+        say(f"warning: the replay will grow to {needed:.1f} GiB, only {free:.1f} are free", sys.stderr)
 
 
 def parse() -> Args:
@@ -936,7 +930,13 @@ def parse() -> Args:
 def play_saved(args: Args, path: Path, network: nn.Module) -> float:
     """Twenty greedy games of network, their average printed and returned; --capture-video films the first."""
     film = [] if args.capture_video else None
-    returns = play_control(args.env_id, network, 20, args.seed, film)
+    try:
+        returns = play_control(args.env_id, network, 20, args.seed, film)
+    except Exception as error:  # of a dozen kinds, if the screen or a package is missing
+        if film is None:
+            raise
+        say(f"warning: no video ({error}); without a screen, MuJoCo may draw with MUJOCO_GL=egl", sys.stderr)
+        film, returns = None, play_control(args.env_id, network, 20, args.seed)
     say(f"{path}: {returns.mean():.2f} +- {returns.std():.2f} over 20 greedy games")
     if film:
         imageio.mimsave(path.with_suffix(".gif"), film[::FILM_EVERY], duration=66, loop=0)
@@ -970,7 +970,6 @@ def take_turns(args: Args, priors: list, replay, store: SharedArray, weights: Sh
 def main(args: Args) -> None:
     """Fig. 1: check, share, start the actors, learn, measure, save."""
     torch.manual_seed(args.seed)
-    torch.backends.cudnn.deterministic = args.torch_deterministic
     torch.set_num_threads(1)  # networks as small as these are slower on more
     device = torch.device("cuda" if args.cuda and torch.cuda.is_available() else "cpu")
     env = make_control(args.env_id)
@@ -1020,20 +1019,23 @@ def main(args: Args) -> None:
             replay = crew.replay
         for state, events, metrics, updates in learner(args, agent, replay, store, weights):
             log(state, events, metrics, len(crew.deaths) if crew else 0)
-            if crew:
-                crew.restart_dead()
-            if stop or time.time() - saved > SAVE_SECONDS:
+            hopeless = crew.restart_dead() if crew else None
+            if stop or hopeless or time.time() - saved > SAVE_SECONDS:
                 save_agent(args, run / "agent.pt", agent, state)
                 saved = time.time()
             if stop:
                 say(f"\nstopped at step {state['global_step']:,}; go on with "
                     f"`python {Path(__file__).name} --resume {run}`")
                 sys.exit(128 + stop[0])
+            if hopeless:
+                sys.exit(f"error: {hopeless} died {DEATHS_A_MINUTE} times within a minute")
             if updates == 0:  # the rate limit holds the learner
                 next(turns) if args.sync else time.sleep(0.01)
     except (EOFError, ConnectionError) as error:
         sys.exit(f"error: the replay's manager died ({type(error).__name__}), out of memory perhaps; "
                  f"go on from the last checkpoint with --resume {run}")
+    except OSError as error:
+        sys.exit(f"error: cannot write to {run} ({error}); what was saved before is intact")
     finally:
         if crew is not None:
             crew.close()
@@ -1042,9 +1044,9 @@ def main(args: Args) -> None:
         signal.signal(signum, signal.SIG_DFL)  # what follows may be stopped at any time
     network.load_state_dict(agent.parts["network"].state_dict())
     final_return = play_saved(args, run / "agent.pt", network)
+    save_agent(args, run / "agent.pt", agent, state, final_return)
     log.writer.add_scalar("charts/final_return", final_return, state["global_step"])
     log.writer.close()
-    save_agent(args, run / "agent.pt", agent, state, final_return)
 
 
 if __name__ == "__main__":

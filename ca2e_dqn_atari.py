@@ -650,14 +650,15 @@ def load_checkpoint(path: str | Path, env_id: str, network: nn.Module) -> dict:
 def load_agent(path: Path, agent, checkpoint: dict) -> None:
     """Fills networks and optimizer from a saved agent; exits with one line where they do not fit."""
     try:
+        groups = agent.optimizer.state_dict()["param_groups"]  # the learning rate may have been given anew
         for name, part in agent.parts.items():
-            part.load_state_dict(checkpoint[name])
+            part.load_state_dict({**checkpoint[name], "param_groups": groups} if name == "optimizer"
+                                 else checkpoint[name])
         for parameter, moments in agent.optimizer.state.items():  # PyTorch takes these unseen
             if any(moment.ndim and moment.shape != parameter.shape for moment in moments.values()):
                 raise ValueError("optimizer")
     except Exception as error:
         sys.exit(f"error: {path} cannot be resumed ({type(error).__name__}); it can still act as a prior")
-    agent.set_learning_rates()
 
 
 def find_priors(args: Args, network: nn.Module) -> tuple[list[str | None], list[float]]:
@@ -665,8 +666,8 @@ def find_priors(args: Args, network: nn.Module) -> tuple[list[str | None], list[
     folder = Path(args.prior_dir) / args.env_id
     paths = sorted(str(path) for path in folder.glob("*.pt"))
     if args.num_prior_actors and not paths:
-        sys.exit(f"error: no priors in {folder}: `python pretrain_priors.py --env-id {args.env_id}`"
-                 " trains one; or run without, by --num-prior-actors 0")
+        sys.exit(f"error: no priors in {folder}: `python pretrain_priors.py --env-id {args.env_id} "
+                 f"--algo {ALGO.removeprefix('ca2e-')}` trains one; or run without, by --num-prior-actors 0")
     chosen = [paths[i % len(paths)] for i in range(args.num_prior_actors)]
     averages = [load_checkpoint(path, args.env_id, network)["average_return"] for path in chosen]
     if not np.isfinite(averages).all():
@@ -687,13 +688,8 @@ class DQN:
         self.optimizer = torch.optim.Adam(self.online.parameters(), lr=args.learning_rate, fused=True)
         self.parts = {"network": self.online, "target": self.target, "optimizer": self.optimizer}
 
-    def set_learning_rates(self) -> None:
-        """After a resume: the learning rate may have been given anew."""
-        self.optimizer.param_groups[0]["lr"] = self.args.learning_rate
-
     def update(self, batch, global_step: int) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """One gradient step on a batch of numpy arrays; the TD errors (B,) and the metrics, on the device."""
-        batch = [torch.from_numpy(array).to(self.device) for array in batch]
+        """One gradient step on a batch, see the loss; the TD errors (B,) and the metrics, on the device."""
         if global_step // self.args.target_network_frequency > self.copies:
             self.copies = global_step // self.args.target_network_frequency
             self.target.load_state_dict(self.online.state_dict())  # theta-minus <- theta
@@ -715,7 +711,8 @@ def learner(args: Args, agent, replay, store: SharedArray, weights: SharedArray)
     while True:
         batch_ids, batch_weights, state, events = replay.sample(ids, priorities)
         td_errors = []
-        for batch in zip(*gather(store.array, batch_ids, batch_weights, args)):
+        batches = gather(store.array, batch_ids, batch_weights, args)
+        for batch in zip(*(torch.from_numpy(column).to(agent.device) for column in batches)):
             td_error, metrics = agent.update(batch, state["global_step"])
             td_errors.append(td_error)
             updates += 1
@@ -733,12 +730,12 @@ def learner(args: Args, agent, replay, store: SharedArray, weights: SharedArray)
 
 
 # -------------------------------------------------------------------------------------------------- Processes
-def say(line: str) -> None:
+def say(line: str, stream=sys.stdout) -> None:
     """Prints a line; a reader that went away, as in `| head`, does not end the run."""
     try:
-        print(line, flush=True)
+        print(line, file=stream, flush=True)
     except BrokenPipeError:
-        sys.stdout = open(os.devnull, "w")
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def die_with_learner(folder: str = "") -> None:
@@ -774,15 +771,17 @@ def run_child(args: Args, index: int, prior: str | None, replay, store, weights)
 def deaf(start, *args) -> None:
     """Calls start, which starts a child, with stop signals blocked: Ctrl-C is the learner's business."""
     signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
-    start(*args)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+    try:
+        start(*args)
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
 
 
 class Crew:
     """The child processes: the replay's manager, the actors and the evaluator."""
 
     def __init__(self, args: Args, priors: list, averages: list[float], store, weights, state: dict):
-        self.args, self.deaths, self.hopeless = args, [], None
+        self.args, self.deaths = args, []
         method = "forkserver" if "forkserver" in mp.get_all_start_methods() else "spawn"
         self.context = mp.get_context(method)
         if method == "forkserver":  # children share what is imported here, and start in a tenth of a second
@@ -808,20 +807,19 @@ class Crew:
         deaf(process.start)
         return process
 
-    def restart_dead(self) -> None:
-        """Starts again what died; a child that keeps dying ends the run, once its traceback is printed."""
-        if self.hopeless:
-            sys.exit(f"error: {self.hopeless} died {DEATHS_A_MINUTE} times within a minute")
+    def restart_dead(self) -> str | None:
+        """Starts again what died; names a child that, at the last call, kept dying: its traceback is out."""
+        recent = [index for index, when in self.deaths if time.time() - when < 60]
+        hopeless = [process.name for index, process in enumerate(self.processes)
+                    if recent.count(index) >= DEATHS_A_MINUTE]
         for index, process in enumerate(self.processes):
             if process.exitcode not in (None, 0):  # 0: it misses the manager, and so will the learner
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(process.pid, signal.SIGKILL)  # if its fork server died, it only seems dead
                 self.deaths.append((index, time.time()))
-                if sum(i == index and time.time() - t < 60 for i, t in self.deaths) == DEATHS_A_MINUTE:
-                    self.hopeless = process.name
-                else:
-                    say(f"{process.name} died (status {process.exitcode}) and is started again")
-                    self.processes[index] = self.start(index)
+                say(f"{process.name} died (status {process.exitcode}) and is started again")
+                self.processes[index] = self.start(index)
+        return hopeless[0] if hopeless else None
 
     def close(self) -> None:
         """Ends every child at once: none holds anything that a kill could harm."""
@@ -853,7 +851,7 @@ class Log:
                 self.writer.add_scalar("charts/eval_return", event[1].mean(), event[0])
                 self.writer.add_scalar("charts/eval_return_std", event[1].std(), event[0])
             else:
-                print(f"\n{event[0]} failed:\n{event[1]}", file=sys.stderr, flush=True)
+                say(f"\n{event[0]} failed:\n{event[1]}", sys.stderr)
         now = (time.time(), step, state["updates"])
         if now[0] - self.before[0] < LOG_SECONDS:
             return
@@ -906,7 +904,7 @@ def check(args: Args, fields: list) -> None:
         if wrong:
             sys.exit(f"error: {message}")
     if needed > free:
-        print(f"warning: the replay will grow to {needed:.1f} GiB, only {free:.1f} are free", file=sys.stderr)
+        say(f"warning: the replay will grow to {needed:.1f} GiB, only {free:.1f} are free", sys.stderr)
 
 
 def parse() -> Args:
@@ -1009,20 +1007,23 @@ def main(args: Args) -> None:
             replay = crew.replay
         for state, events, metrics, updates in learner(args, agent, replay, store, weights):
             log(state, events, metrics, len(crew.deaths) if crew else 0)
-            if crew:
-                crew.restart_dead()
-            if stop or time.time() - saved > SAVE_SECONDS:
+            hopeless = crew.restart_dead() if crew else None
+            if stop or hopeless or time.time() - saved > SAVE_SECONDS:
                 save_agent(args, run / "agent.pt", agent, state)
                 saved = time.time()
             if stop:
                 say(f"\nstopped at step {state['global_step']:,}; go on with "
                     f"`python {Path(__file__).name} --resume {run}`")
                 sys.exit(128 + stop[0])
+            if hopeless:
+                sys.exit(f"error: {hopeless} died {DEATHS_A_MINUTE} times within a minute")
             if updates == 0:  # the rate limit holds the learner
                 next(turns) if args.sync else time.sleep(0.01)
     except (EOFError, ConnectionError) as error:
         sys.exit(f"error: the replay's manager died ({type(error).__name__}), out of memory perhaps; "
                  f"go on from the last checkpoint with --resume {run}")
+    except OSError as error:
+        sys.exit(f"error: cannot write to {run} ({error}); what was saved before is intact")
     finally:
         if crew is not None:
             crew.close()
@@ -1031,9 +1032,9 @@ def main(args: Args) -> None:
         signal.signal(signum, signal.SIG_DFL)  # what follows may be stopped at any time
     network.load_state_dict(agent.parts["network"].state_dict())
     final_return = play_saved(args, run / "agent.pt", network)
+    save_agent(args, run / "agent.pt", agent, state, final_return)
     log.writer.add_scalar("charts/final_return", final_return, state["global_step"])
     log.writer.close()
-    save_agent(args, run / "agent.pt", agent, state, final_return)
 
 
 if __name__ == "__main__":

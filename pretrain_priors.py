@@ -23,7 +23,7 @@ control. One network architecture each, as the CA2E scripts have it, trained in 
 
     python pretrain_priors.py --env-id PongNoFrameskip-v4 --bf16                         # 20 on Pong: 40 min
     python pretrain_priors.py --env-id PongNoFrameskip-v4 --algo dqn --target-return 12  # weaker, sooner
-    python pretrain_priors.py --env-id Hopper-v5 --algo n-step-ddpg                      # 2,500: 10 min
+    python pretrain_priors.py --env-id Hopper-v5 --algo n-step-ddpg                      # 12 min
     python pretrain_priors.py --env-id Hopper-v5 --algo n-step-ddpg --resume             # goes on
 
 The result is priors/<env_id>/<algo>.pt. Read `dqn_target` and `ddpg_target` first (all that tells the
@@ -237,7 +237,7 @@ class Actor(nn.Module):
         super().__init__()
         actions = env.single_action_space
         self.network = dense(env.single_observation_space.shape[-1], actions.shape[0])
-        low, high = torch.from_numpy(actions.low), torch.from_numpy(actions.high)
+        low, high = torch.from_numpy(actions.low).float(), torch.from_numpy(actions.high).float()
         self.register_buffer("centre", (high + low) / 2, persistent=False)  # of the bounds; not saved
         self.register_buffer("scale", (high - low) / 2, persistent=False)
 
@@ -255,7 +255,7 @@ class Critic(nn.Module):
 
     def forward(self, states: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
         """states (B, 1, observation), actions (B, action) -> q-values (B,)."""
-        return self.network(torch.cat([states.flatten(1), actions], 1)).squeeze(1)
+        return self.network(torch.cat([states.flatten(1), actions.float()], 1)).squeeze(1)
 
 
 def play_control(env_id: str, actor: Actor, episodes: int, seed: int, film: list | None = None):
@@ -462,8 +462,9 @@ class DDPG:
             self.optimizer.zero_grad()
             actor_loss.backward(inputs=list(self.network.parameters()))
             self.optimizer.step()
-            torch._foreach_lerp_([*self.target.parameters(), *self.target_critics.parameters()],
-                                 [*self.network.parameters(), *self.critics.parameters()], self.args.tau)
+            with torch.no_grad():
+                torch._foreach_lerp_([*self.target.parameters(), *self.target_critics.parameters()],
+                                     [*self.network.parameters(), *self.critics.parameters()], self.args.tau)
         return {"losses/td_loss": loss.detach(), "losses/q_values": q_values.detach().mean()}
 
 
@@ -482,9 +483,9 @@ def save_checkpoint(path: Path, checkpoint: dict) -> None:
         sys.exit(f"error: cannot save {path} ({error}); what was saved before is intact")
 
 
-def cpu_copy(network: nn.Module, dtype=torch.float32) -> dict:
+def cpu_copy(network: nn.Module) -> dict:
     """The network's tensors, copied to the CPU."""
-    return {name: tensor.to("cpu", dtype, copy=True) for name, tensor in network.state_dict().items()}
+    return {name: tensor.to("cpu", copy=True) for name, tensor in network.state_dict().items()}
 
 
 def load_state(path: Path, args: Args) -> dict:
@@ -512,7 +513,7 @@ def ship(args: Args, env, header: dict, state: dict) -> None:
     returns = greedy_returns(args, env, network, 20, 10_000 + args.seed)
     path = Path(args.prior_dir) / args.env_id / f"{args.algo}.pt"
     path.parent.mkdir(parents=True, exist_ok=True)
-    if path.exists() and torch.load(path, weights_only=True)["average_return"] > returns.mean():
+    if path.exists() and torch.load(path, "cpu", weights_only=True)["average_return"] > returns.mean():
         sys.exit(f"error: {path} is better than this one's {returns.mean():.2f} and stays; write this one by "
                  "--resume and another --prior-dir")
     save_checkpoint(path, {**header, "network": network, "average_return": float(returns.mean()),
@@ -532,6 +533,8 @@ def main(args: Args) -> None:
     """Acts, stores and learns in turn; keeps the network that evaluated best; measures and ships it."""
     device = torch.device("cuda" if args.cuda and torch.cuda.is_available() else "cpu")
     torch.manual_seed(args.seed)
+    if not args.atari:
+        torch.set_num_threads(1)  # networks as small as these are slower on more
     env = (make_atari if args.atari else make_control)(args.env_id, args.num_envs)
     agent = (DQN if args.atari else DDPG)(args, env, device)
     n = args.n_step if args.algo.startswith("n-step") else 1
@@ -542,9 +545,12 @@ def main(args: Args) -> None:
              "best_step": 0}
     if args.resume:
         found = load_state(run / "resume.pt", args)
-        state = {key: found[key] for key in state}
-        for name, part in agent.parts.items():
-            part.load_state_dict(found[name])
+        try:
+            state = {key: found[key] for key in state}
+            for name, part in agent.parts.items():
+                part.load_state_dict(found[name])
+        except Exception as error:
+            sys.exit(f"error: {run}/resume.pt does not fit ({type(error).__name__}); start without --resume")
     step = first_step = state["global_step"]
     writer = SummaryWriter(run, purge_step=step + 1 if args.resume else None)
 
@@ -579,7 +585,7 @@ def main(args: Args) -> None:
             writer.add_scalar("charts/SPS", sps, step)
             print(f"step {step:,} of {args.total_timesteps:,} | {sps:.0f} steps/s | best {state['best']:g} | "
                   f"{(args.total_timesteps - step) / sps / 60:.0f} min left", flush=True)
-        if due(args.eval_frequency):
+        if due(args.eval_frequency) or step >= args.total_timesteps:
             network = cpu_copy(agent.network)
             returns = greedy_returns(args, env, network, args.eval_episodes, 20_000 + step)
             writer.add_scalar("charts/eval_return", returns.mean(), step)
@@ -596,6 +602,8 @@ def main(args: Args) -> None:
     if stop:
         print(f"stopped at step {step:,}; go on with --resume")
         sys.exit(128 + stop[0])
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signum, signal.SIG_DFL)
     ship(args, env, header, state)
 
 

@@ -10,6 +10,8 @@ import platform
 import sys
 from pathlib import Path
 
+import numpy as np
+
 RESULTS = Path(__file__).parent / "results"
 COLUMNS = ["step", "nature_steps", "prior_steps", "greedy_mean", "greedy_std", "wall_seconds", "updates",
            "machine", "seed", "command"]
@@ -26,8 +28,9 @@ def write_csv(run, name, command):
     machine = f"{os.cpu_count()} cores {platform.machine()}"
 
     def at(tag, step):
-        """The newest value of tag up to step."""
-        return next((event.value for event in reversed(scalars.get(tag, [])) if event.step <= step), 0)
+        """The value of a counter at step, between the lines that are logged every ten seconds."""
+        logged = scalars.get(tag, [])
+        return np.interp(step, [0, *(event.step for event in logged)], [0, *(event.value for event in logged)])
 
     rows = []
     std = {event.step: event.value for event in scalars["charts/eval_return_std"]}

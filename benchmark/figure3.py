@@ -39,8 +39,8 @@ def run(env_id, steps, *seeds):
             call = ["--resume", str(found[0].parent.relative_to(folder))] if found else arguments
             subprocess.run([sys.executable, "-u", str(ROOT / "ca2e_ddpg_mujoco.py"), "--prior-dir", str(ROOT / "priors"),
                             *call], cwd=folder, check=True)
-            (done,) = folder.glob("runs/*/")
-            write_csv(str(done), name, "python ca2e_ddpg_mujoco.py " + " ".join(arguments))
+            (done,) = folder.glob("runs/*/agent.pt")
+            write_csv(str(done.parent), name, "python ca2e_ddpg_mujoco.py " + " ".join(arguments))
 
 
 def curves(env_id, kind):
@@ -70,7 +70,7 @@ def plot():
     figure, axes = plt.subplots(2, 3, figsize=(15, 8), sharey="row")
     for row, env_id in zip(axes, PRIOR_STEPS):
         for axis, (label, scale, column) in zip(row, (("environment steps, all actors", 1, 0),
-                                                      ("minutes, two cores, no GPU", 60, 1),
+                                                      ("minutes, two runs at once on two cores", 60, 1),
                                                       ("steps, those that trained the priors counted in", 1, 0))):
             for kind, colour in zip(KINDS, ("tab:red", "tab:blue")):
                 shift = PRIOR_STEPS[env_id] if "counted" in label and kind == "ca2e" else 0
@@ -102,8 +102,8 @@ def table():
     """Steps to the levels, and the mean of the last ten evaluations, seed by seed."""
     for env_id, levels in (("Hopper-v5", (1000, 2000)), ("Reacher-v5", (-6, -5, -4.5))):
         for kind in KINDS:
-            for seed, (steps, _, means) in enumerate(curves(env_id, kind), 1):
-                print(env_id, LABELS[kind], f"seed {seed}", {level: reached(steps, means, level) for level in levels},
+            for steps, _, means in curves(env_id, kind):  # by seed
+                print(env_id, LABELS[kind], {level: reached(steps, means, level) for level in levels},
                       f"last ten: {means[-10:].mean():.1f}", f"to {int(steps[-1]):,}", sep=" | ")
         for name, steps, _, means in baselines(env_id):
             print(env_id, name, "seed 1", {level: reached(steps, means, level) for level in levels},

@@ -158,6 +158,7 @@ def update(agent, env, size):
     states = (rng.random((2, size, *frames.shape)) * (255 if frames.dtype == np.uint8 else 1)).astype(frames.dtype)
     column = np.ones(size, np.float32)
     batch = (states[0], np.zeros((size, *actions.shape), actions.dtype), column, column, states[1], column)
+    batch = [torch.from_numpy(array) for array in batch]
     torch.set_num_threads(1)
     for _ in range(1000 if size > 32 else 100):
         start = time.perf_counter()

@@ -27,10 +27,14 @@ def agent_and_batch(env_id="Hopper-v5", **settings):
     return agent, (states, taken, returns, discounts, next_states, weights)
 
 
+def tensors(arrays):
+    return [torch.from_numpy(array) for array in arrays]
+
+
 # --------------------------------------------------------------------------------------------------------- losses
 def test_critic_loss_and_gradient_agree_with_a_slow_loop():
     agent, arrays = agent_and_batch()
-    states, actions, returns, discounts, next_states, weights = batch = [torch.from_numpy(a) for a in arrays]
+    states, actions, returns, discounts, next_states, weights = batch = tensors(arrays)
     loss, td_errors, q_values = ca2e.critic_loss(agent.online, agent.target, batch)
     critic = list(agent.online.critic.parameters())
     got = torch.autograd.grad(loss, critic)
@@ -74,7 +78,7 @@ def copy(module):
 def test_the_l2_penalty_is_on_the_critics_hidden_matrices_alone():
     agent, (*batch, weights) = agent_and_batch()
     before = copy(agent.online.critic)
-    agent.update((*batch, np.zeros_like(weights)), 0)  # no gradient of the loss
+    agent.update(tensors((*batch, np.zeros_like(weights))), 0)  # no gradient of the loss
     changed = {name for name, tensor in copy(agent.online.critic).items() if not torch.equal(tensor, before[name])}
     assert changed == {"network.0.weight", "network.3.weight"}
     w, now = before["network.0.weight"], agent.online.critic.network[0].weight.detach()
@@ -84,13 +88,14 @@ def test_the_l2_penalty_is_on_the_critics_hidden_matrices_alone():
 def test_targets_follow_by_tau_and_the_actor_does_not_move_the_critic():
     agent, batch = agent_and_batch(tau=0.25)
     before, online_before = copy(agent.target), copy(agent.online)
-    agent.update(batch, 0)
+    agent.update(tensors(batch), 0)
     online = copy(agent.online)
+    assert not any(parameter.requires_grad for parameter in agent.target.parameters())  # no graph grows behind them
     for name, tensor in copy(agent.target).items():
         assert torch.allclose(tensor, 0.75 * before[name] + 0.25 * online[name], atol=1e-6)
     assert all(not torch.equal(online[name], online_before[name]) for name in online if "weight" in name)
     again, _ = agent_and_batch(tau=0.25)  # the same weights: the critic moves by its own loss alone
-    loss = ca2e.critic_loss(again.online, again.target, [torch.from_numpy(array) for array in batch])[0]
+    loss = ca2e.critic_loss(again.online, again.target, tensors(batch))[0]
     loss.backward()
     again.optimizer.step()
     assert all(torch.equal(tensor, online[f"critic.{name}"]) for name, tensor in copy(again.online.critic).items())
@@ -98,14 +103,19 @@ def test_targets_follow_by_tau_and_the_actor_does_not_move_the_critic():
 
 def test_a_step_of_each_network_lowers_its_own_loss():
     agent, batch = agent_and_batch(critic_l2=0.0)
-    tensors = [torch.from_numpy(array) for array in batch]
+    columns = tensors(batch)
     frozen = ca2e.ActorCritic(ca2e.make_control("Hopper-v5"))
     frozen.load_state_dict(agent.target.state_dict())
-    first = [float(ca2e.critic_loss(agent.online, frozen, tensors)[0].detach())]
+    first = [float(ca2e.critic_loss(agent.online, frozen, columns)[0].detach())]
+    actor_before = deepcopy(agent.online.actor)
     for _ in range(50):
-        agent.update(batch, 0)
-    first.append(float(ca2e.critic_loss(agent.online, frozen, tensors)[0].detach()))
+        agent.update(columns, 0)
+    first.append(float(ca2e.critic_loss(agent.online, frozen, columns)[0].detach()))
     assert first[1] < 0.2 * first[0]
+    with torch.no_grad():  # by the newest critic, the newest actor does better than the first
+        q_first, q_now = (agent.online.critic(columns[0], actor(columns[0])).mean() for actor in (
+            actor_before, agent.online.actor))
+    assert q_now > q_first
 
 
 @pytest.mark.parametrize("env_id, bound", [("InvertedPendulum-v5", 3.0), ("Hopper-v5", 1.0), ("Pendulum-v1", 2.0)])
@@ -129,12 +139,12 @@ def test_noise_ladder():
 def test_a_resumed_agent_goes_on_where_it_was_and_takes_learning_rates_given_anew():
     agent, batch = agent_and_batch()
     for _ in range(3):
-        agent.update(batch, 0)
+        agent.update(tensors(batch), 0)
     saved = deepcopy({name: part.state_dict() for name, part in agent.parts.items()})
-    agent.update(batch, 0)
+    agent.update(tensors(batch), 0)
     same, _ = agent_and_batch()
     ca2e.load_agent(Path("agent.pt"), same, deepcopy(saved))
-    same.update(batch, 0)
+    same.update(tensors(batch), 0)
     for one, other in zip(agent.online.parameters(), same.online.parameters()):
         assert torch.equal(one, other)
     for one, other in zip(agent.target.parameters(), same.target.parameters()):
@@ -147,7 +157,7 @@ def test_a_resumed_agent_goes_on_where_it_was_and_takes_learning_rates_given_ane
 
 def test_a_saved_agent_that_does_not_fit_is_refused_in_one_line():
     agent, batch = agent_and_batch()
-    agent.update(batch, 0)
+    agent.update(tensors(batch), 0)
     good = {name: part.state_dict() for name, part in agent.parts.items()}
     moments, shape = deepcopy(good), deepcopy(good)
     moments["optimizer"]["state"][0]["exp_avg"] = torch.zeros(3, 3)

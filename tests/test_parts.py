@@ -145,7 +145,7 @@ def test_target_network_follows_inserted_transitions():
     agent, rng = ca2e.DQN(args, with_actions(3), torch.device("cpu"), global_step=250), np.random.default_rng(0)
     frames = rng.integers(0, 256, (2, 8, 4, 84, 84)).astype(np.uint8)
     column = np.ones(8, np.float32)
-    batch = (frames[0], np.zeros(8, np.int64), column, column, frames[1], column)
+    batch = [torch.from_numpy(array) for array in (frames[0], np.zeros(8, np.int64), column, column, frames[1], column)]
 
     def bias(network):
         return network.network[-1].bias.detach().clone()

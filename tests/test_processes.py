@@ -155,7 +155,7 @@ def test_no_torn_transition_is_ever_learned_from_while_actors_are_killed_at_rand
             os.kill(rng.choice(leaves), signal.SIGKILL)
             kills += 1
         time.sleep(rng.uniform(0.2, 1.0))
-        assert run.process.poll() is None, run.end() or run.output
+        assert run.process.poll() is None, (run.end(), run.output)
     os.kill(run.process.pid, signal.SIGINT)
     status = run.end(20)
     assert "torn" not in run.output and kills >= 10, run.output
@@ -295,5 +295,6 @@ def test_the_whole_pipeline_learns_to_balance_a_pendulum_and_its_priors_retire(t
     (agent,) = tmp_path.glob("runs/*/agent.pt")
     state = torch.load(agent, weights_only=True)["state"]
     assert max(state["evaluations"]) >= 300, run.output  # an untrained one falls within 10 steps; seen: 1000
-    assert state["roles"][:5] == [0, 1, 2, 3, 4] and 0 < state["prior_steps"] < 12000 * 3 / 8 + 3 * 50
+    assert state["roles"][:5] == [0, 1, 2, 3, 4] and any(role is not None for role in state["roles"][5:]), run.output
+    assert 0 < state["prior_steps"] < 12000 * 3 / 8 + 3 * 50
     run.assert_nothing_stays()

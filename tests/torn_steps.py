@@ -65,7 +65,7 @@ class Checked(ca2e.DDPG):
     """The agent, which looks at every batch before it learns from it."""
 
     def update(self, batch, global_step):
-        check(*batch)
+        check(*(tensor.numpy() for tensor in batch))
         return super().update(batch, global_step)
 
 
