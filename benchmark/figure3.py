@@ -1,8 +1,9 @@
 """The paper's Figure 3: CA2E-DDPG with and without priors on Hopper and Reacher, beside library baselines.
 
-    python benchmark/figure3.py run Hopper-v5 300000 1 2 3     # with and without, three seeds; each 10 to 15 minutes
-    python benchmark/figure3.py plot                           # benchmark/results/figure3.png
-    python benchmark/figure3.py table                          # the README's table
+    python benchmark/figure3.py run Hopper-v5 300000 ca2e 1 2 3      # three seeds; each 10 to 15 minutes
+    python benchmark/figure3.py run Hopper-v5 300000 no_prior 1 2 3  # the ablation
+    python benchmark/figure3.py plot                                 # benchmark/results/figure3.png
+    python benchmark/figure3.py table                                # the README's table
 
 A run that was interrupted is resumed by the same command; one that is done (its CSV is there) is not done again. The
 library baselines (stable-baselines3 PPO, A2C, DDPG; one seed each) are the CSV files sb3_*.csv.
@@ -25,22 +26,21 @@ LABELS = {"ca2e": "CA2E-DDPG", "no_prior": "the same without priors"}
 PRIOR_STEPS = {"Hopper-v5": 315_000, "Reacher-v5": 155_000}
 
 
-def run(env_id, steps, *seeds):
-    """Trains CA2E and its ablation in turn, seed by seed, each in a folder of its own under benchmark/work."""
+def run(env_id, steps, kind, *seeds):
+    """Trains CA2E or its ablation, seed by seed, each in a folder of its own under benchmark/work."""
     for seed in seeds:
-        for kind, flags in KINDS.items():
-            name = f"{env_id.split('-')[0].lower()}_{kind}_s{seed}"
-            if (RESULTS / f"{name}.csv").exists():
-                continue
-            folder = WORK / name
-            folder.mkdir(parents=True, exist_ok=True)
-            arguments = ["--env-id", env_id, "--total-timesteps", steps, "--seed", seed, *FLAGS, *flags]
-            found = sorted(folder.glob("runs/*/agent.pt"))
-            call = ["--resume", str(found[0].parent.relative_to(folder))] if found else arguments
-            subprocess.run([sys.executable, "-u", str(ROOT / "ca2e_ddpg_mujoco.py"), "--prior-dir", str(ROOT / "priors"),
-                            *call], cwd=folder, check=True)
-            (done,) = folder.glob("runs/*/agent.pt")
-            write_csv(str(done.parent), name, "python ca2e_ddpg_mujoco.py " + " ".join(arguments))
+        name = f"{env_id.split('-')[0].lower()}_{kind}_s{seed}"
+        if (RESULTS / f"{name}.csv").exists():
+            continue
+        folder = WORK / name
+        folder.mkdir(parents=True, exist_ok=True)
+        arguments = ["--env-id", env_id, "--total-timesteps", steps, "--seed", seed, *FLAGS, *KINDS[kind]]
+        found = sorted(folder.glob("runs/*/agent.pt"))
+        call = ["--resume", str(found[0].parent.relative_to(folder))] if found else arguments
+        subprocess.run([sys.executable, "-u", str(ROOT / "ca2e_ddpg_mujoco.py"), "--prior-dir", str(ROOT / "priors"),
+                        *call], cwd=folder, check=True)
+        (done,) = folder.glob("runs/*/agent.pt")
+        write_csv(str(done.parent), name, "python ca2e_ddpg_mujoco.py " + " ".join(arguments))
 
 
 def curves(env_id, kind):
