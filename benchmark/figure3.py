@@ -61,7 +61,10 @@ def baselines(env_id):
 
 
 def plot():
-    """Greedy return over steps, over wall time, and over steps with those of the priors counted in."""
+    """Greedy return over steps, over wall time, and over steps with those of the priors counted in.
+
+    Thin: each seed; thick: the mean of the seeds, each smoothed over five evaluations in a row.
+    """
     import matplotlib
 
     matplotlib.use("Agg")
@@ -74,9 +77,15 @@ def plot():
                                                       ("steps, those that trained the priors counted in", 1, 0))):
             for kind, colour in zip(KINDS, ("tab:red", "tab:blue")):
                 shift = PRIOR_STEPS[env_id] if "counted" in label and kind == "ca2e" else 0
-                for i, curve in enumerate(curves(env_id, kind)):
-                    axis.plot((curve[column] + shift) / scale, curve[2], color=colour, alpha=0.7, linewidth=1.2,
-                              label=LABELS[kind] if i == 0 else None)
+                seeds = curves(env_id, kind)
+                for curve in seeds:
+                    axis.plot((curve[column] + shift) / scale, curve[2], color=colour, alpha=0.2, linewidth=0.8)
+                if seeds:  # the mean of all seeds' evaluations, over five in a row
+                    grid = np.linspace(0, min(curve[column][-1] for curve in seeds), 60)
+                    mean = np.mean([np.interp(grid, curve[column][2:-2], np.convolve(curve[2], np.ones(5) / 5, "valid"))
+                                    for curve in seeds], 0)
+                    axis.plot((grid + shift) / scale, mean, color=colour, linewidth=2,
+                              label=f"{LABELS[kind]}, {len(seeds)} seeds, mean of 5 evaluations")
             for (name, *curve), colour in zip(baselines(env_id), ("0.3", "0.5", "0.7")):
                 axis.plot(curve[column] / scale, curve[2], color=colour, linewidth=0.8, label=f"stable-baselines3 {name}")
             axis.set(xlabel=label, title=env_id)
@@ -85,6 +94,7 @@ def plot():
         row[0].legend(fontsize=8)
         last = max((curve[0].max() for kind in KINDS for curve in curves(env_id, kind)), default=1)
         row[0].set_xlim(0, last)
+        row[1].set_xlim(0, max((curve[1].max() / 60 for kind in KINDS for curve in curves(env_id, kind)), default=1))
         row[2].set_xlim(0, last + PRIOR_STEPS[env_id])
         if env_id == "Reacher-v5":
             row[0].set_ylim(-15, -2)

@@ -119,6 +119,16 @@ def test_ctrl_c_saves_ends_in_one_line_and_the_run_can_be_resumed(tmp_path):
     resume = last.split("`")[1].split("--resume ")[1]
     step = torch.load(tmp_path / resume / "agent.pt", weights_only=True)["state"]["global_step"]
     assert step > 0
+    for _ in range(2):  # stopped, and resumed, again and again
+        run = Run(tmp_path, "--resume", resume)
+        run.wait_for("nature + ")
+        time.sleep(4)
+        run.process.terminate()
+        assert run.end(20) == 143, run.output
+        assert f"resumed at step {step:,}" in run.output and "Traceback" not in run.output
+        before, saved = step, torch.load(tmp_path / resume / "agent.pt", weights_only=True)
+        step, updates = saved["state"]["global_step"], saved["state"]["updates"]
+        assert step > before and saved["optimizer"]["state"][0]["step"].item() == updates
     run = Run(tmp_path, "--resume", resume, "--total-timesteps", str(step + 600))
     assert run.end() == 0, run.output
     assert f"resumed at step {step:,}" in run.output
