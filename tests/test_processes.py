@@ -109,7 +109,7 @@ def test_a_run_learns_logs_saves_and_leaves_nothing_behind(tmp_path):
 def test_ctrl_c_saves_ends_in_one_line_and_the_run_can_be_resumed(tmp_path):
     run = Run(tmp_path, *PENDULUM, "--total-timesteps", "1000000", "--eval-frequency", "1000000")
     run.wait_for("nature + ")
-    time.sleep(6)
+    time.sleep(4)
     os.killpg(run.process.pid, signal.SIGINT)  # as a terminal does: the whole group gets it
     before = run.output
     assert run.end(20) == 130, run.output
@@ -119,16 +119,15 @@ def test_ctrl_c_saves_ends_in_one_line_and_the_run_can_be_resumed(tmp_path):
     resume = last.split("`")[1].split("--resume ")[1]
     step = torch.load(tmp_path / resume / "agent.pt", weights_only=True)["state"]["global_step"]
     assert step > 0
-    for _ in range(2):  # stopped, and resumed, again and again
-        run = Run(tmp_path, "--resume", resume)
-        run.wait_for("nature + ")
-        time.sleep(4)
-        run.process.terminate()
-        assert run.end(20) == 143, run.output
-        assert f"resumed at step {step:,}" in run.output and "Traceback" not in run.output
-        before, saved = step, torch.load(tmp_path / resume / "agent.pt", weights_only=True)
-        step, updates = saved["state"]["global_step"], saved["state"]["updates"]
-        assert step > before and saved["optimizer"]["state"][0]["step"].item() == updates
+    run = Run(tmp_path, "--resume", resume)
+    run.wait_for("nature + ")
+    time.sleep(4)
+    run.process.terminate()
+    assert run.end(20) == 143, run.output
+    assert f"resumed at step {step:,}" in run.output and "Traceback" not in run.output
+    before, saved = step, torch.load(tmp_path / resume / "agent.pt", weights_only=True)
+    step, updates = saved["state"]["global_step"], saved["state"]["updates"]
+    assert step > before and saved["optimizer"]["state"][0]["step"].item() == updates
     run = Run(tmp_path, "--resume", resume, "--total-timesteps", str(step + 600))
     assert run.end() == 0, run.output
     assert f"resumed at step {step:,}" in run.output
@@ -159,7 +158,7 @@ def test_no_torn_transition_is_ever_learned_from_while_actors_are_killed_at_rand
     run.wait_for("nature + ")
     time.sleep(4)
     rng, kills = random.Random(0), 0
-    for _ in range(15):  # in part while they start, copy weights, write a block, are in a call
+    for _ in range(12):  # in part while they start, copy weights, write a block, are in a call
         leaves = sorted(run.leaves())[1:]  # but the manager, which started first
         if leaves:
             os.kill(rng.choice(leaves), signal.SIGKILL)
@@ -168,7 +167,7 @@ def test_no_torn_transition_is_ever_learned_from_while_actors_are_killed_at_rand
         assert run.process.poll() is None, (run.end(), run.output)
     os.kill(run.process.pid, signal.SIGINT)
     status = run.end(20)
-    assert "torn" not in run.output and kills >= 10, run.output
+    assert "torn" not in run.output and kills >= 8, run.output
     assert status == 130, run.output
     run.assert_nothing_stays()
 
@@ -286,14 +285,14 @@ def test_in_one_process_two_runs_give_the_same_weights(script, tmp_path, monkeyp
 
 @linux
 def test_the_whole_pipeline_learns_a_little_image_game(tmp_path):
-    run = Run(tmp_path, *"--env-id Catch --num-prior-actors 0 --num-nature-actors 3 --total-timesteps 4500".split(),
-              *"--buffer-size 4500 --learning-starts 500 --exploration-steps 2000 --end-e 0.02".split(),
+    run = Run(tmp_path, *"--env-id Catch --num-prior-actors 0 --num-nature-actors 3 --total-timesteps 2600".split(),
+              *"--buffer-size 2600 --learning-starts 400 --exploration-steps 1500 --end-e 0.02".split(),
               *"--samples-per-insert 16 --learning-rate 3e-4 --target-network-frequency 250".split(),
               *"--eval-frequency 1000 --eval-episodes 20".split(), script=ROOT / "tests" / "catch_game.py")
     assert run.end(400) == 0, run.output
     (agent,) = tmp_path.glob("runs/*/agent.pt")
     average_return = torch.load(agent, weights_only=True)["average_return"]
-    assert average_return >= 2, run.output  # the best is 5, one that stands still gets -3.3; seen: 3.8 to 5
+    assert average_return >= 2, run.output  # the best is 5, one that stands still gets -3.3; seen: 3.5 to 5
     run.assert_nothing_stays()
 
 
