@@ -298,12 +298,12 @@ def test_the_whole_pipeline_learns_a_little_image_game(tmp_path):
 
 @linux
 def test_the_whole_pipeline_learns_to_balance_a_pendulum_and_its_priors_retire(tmp_path):
-    run = Run(tmp_path, *"--env-id InvertedPendulum-v5 --total-timesteps 12000 --learning-starts 1000".split(),
-              *"--eval-frequency 500 --retire-patience 1 --prior-dir".split(), str(ROOT / "priors"))
+    run = Run(tmp_path, *"--env-id InvertedPendulum-v5 --total-timesteps 9000 --learning-starts 1000".split(),
+              *"--tau 0.005 --critic-l2 0 --eval-frequency 500 --retire-patience 1 --prior-dir".split(), str(ROOT / "priors"))
     assert run.end(200) == 0, run.output
     (agent,) = tmp_path.glob("runs/*/agent.pt")
     state = torch.load(agent, weights_only=True)["state"]
-    assert max(state["evaluations"]) >= 300, run.output  # an untrained one falls within 10 steps; seen: 1000
+    assert max(state["evaluations"]) >= 300, run.output  # an untrained one falls within 10 steps; seen: 1000 by step 6,000
     assert state["roles"][:5] == [0, 1, 2, 3, 4] and any(role is not None for role in state["roles"][5:]), run.output
-    assert 0 < state["prior_steps"] < 12000 * 3 / 8 + 3 * 50
+    assert 0 < state["prior_steps"] < 9000 * 3 / 8 + 3 * 50
     run.assert_nothing_stays()
