@@ -532,7 +532,7 @@ managers.BaseManager.register("PrioritizedReplay", PrioritizedReplay)
 
 
 def gather(store: np.ndarray, ids: np.ndarray, weights: np.ndarray, args: Args) -> tuple[np.ndarray, ...]:
-    """What is behind ids, (n, B): states, actions, returns, discounts, next_states, weights; (n, B, ...) each.
+    """n batches, of ids (n, B): states, actions, returns, discounts, next_states, weights; (n, B, ...).
 
     A transition that its actor began to overwrite since it was sampled gets the weight 0.
     """
