@@ -40,7 +40,7 @@ import threading
 import time
 import traceback
 from dataclasses import asdict, dataclass
-from multiprocessing import connection, heap, managers, resource_tracker
+from multiprocessing import connection, heap, managers, resource_tracker, util
 from pathlib import Path
 
 import ale_py
@@ -341,8 +341,8 @@ class LocalBuffer:
     those that end at t+k. A game's last observation takes a slot of its own, which is never sampled.
     """
 
-    def __init__(self, args: Args, store: SharedArray, actor: int, head: int):
-        self.args, self.store, self.actor, self.head = args, store.array, actor, head
+    def __init__(self, args: Args, store: SharedArray, actor: int, life: int, head: int):
+        self.args, self.store, self.actor, self.life, self.head = args, store.array, actor, life, head
         self.pending = []  # steps whose transitions have not been delivered
         self.episodes = []  # (return, length) of those that ended since the last delivery
 
@@ -366,7 +366,8 @@ class LocalBuffer:
         for name, values in (("frame", states[:, -1]), ("action", actions), ("return", returns),
                              ("discount", discounts), ("steps", steps), ("age", ages)):
             self.store[name][slots] = values
-        answer = replay.add(self.actor, self.head, ids[complete], priorities[complete], self.episodes)
+        answer = replay.add(
+            self.actor, self.life, self.head, ids[complete], priorities[complete], self.episodes)
 
         waiting = int(np.flatnonzero(complete | last).max(initial=-1)) + 1  # s_{t+k} is not there yet
         self.pending, self.episodes = self.pending[waiting:], []
@@ -445,15 +446,18 @@ class PrioritizedReplay:
         self.lock = threading.Lock()  # the manager serves each client in a thread of its own
         self.capacity = args.num_actors * args.part
         self.tree, self.ids = SumTree(self.capacity), np.full(self.capacity, -1)
+        self.by_prior = np.zeros(self.capacity, bool)  # who made a transition, to log their share
         self.rng = np.random.default_rng([args.seed, state["global_step"]])
         self.heads, self.waiting, self.events = [0] * args.num_actors, [], []
+        self.lives = [0] * args.num_actors  # how often an actor was started
         self.inserted = self.sampled = 0
 
-    def join(self, actor: int) -> tuple[int, int | None, int]:
-        """An actor starts, or starts again: (count of its first step, its role, global step)."""
+    def join(self, actor: int) -> tuple[int, int, int | None, int]:
+        """An actor starts, or starts again: (its life, count of its first step, its role, global step)."""
         with self.lock:
             self.waiting = [other for other in self.waiting if other != actor]
-            return self.heads[actor], self.state["roles"][actor], self.state["global_step"]
+            self.lives[actor] += 1
+            return self.lives[actor], self.heads[actor], self.state["roles"][actor], self.state["global_step"]
 
     def my_turn(self, actor: int) -> bool:
         """The rate limit. Actors that it holds take turns, so that the mix of data stays the actors'."""
@@ -466,18 +470,21 @@ class PrioritizedReplay:
                 self.waiting.pop(0)
             return go
 
-    def add(self, actor: int, head: int, ids, priorities, episodes) -> tuple[int | None, int]:
+    def add(self, actor: int, life: int, head: int, ids, priorities, episodes) -> tuple[int | None, int]:
         """Alg. 2: one block of an actor, up to its step `head`; returns (its role, global step)."""
         with self.lock:
+            if life != self.lives[actor]:  # it is dead, and another has begun to write where it wrote
+                return None, self.state["global_step"]
             self._set(ids, priorities)
             # Alg. 3, "periodically remove old experience": what the next block overwrites
             ahead = np.arange(head, head + self.args.local_buffer_size + STACK - 1)
             slots = actor * self.args.part + ahead % self.args.part
             self.tree.set(slots, 0.0)
-            self.ids[slots] = -1
+            self.ids[slots], self.by_prior[slots] = -1, False
             self.heads[actor] = head
             self.inserted += len(ids)
             role = self.state["roles"][actor]
+            self.by_prior[ids % self.capacity] = role is None
             self.state["global_step"] += len(ids)
             self.state["prior_steps"] += len(ids) if role is None else 0
             kind = "prior_" if role is None else ""
@@ -498,6 +505,10 @@ class PrioritizedReplay:
             weights = importance_weights(self.tree.nodes[self.tree.leaves + slots], self.args.per_beta)
             self.sampled += n * size
             self.state["updates"] += n
+            if n:
+                held = min(self.inserted, self.capacity)
+                self.state["prior_replay_share"] = float(self.by_prior.sum() / held)
+                self.state["prior_batch_share"] = float(self.by_prior[slots].mean())
             events, self.events = self.events, []
             return self.ids[slots], weights.astype(np.float32), {**self.state}, events
 
@@ -563,13 +574,13 @@ def epsilon_ladder(place: int, global_step: int, args: Args) -> float:
 
 def actor(args: Args, index: int, prior: str | None, replay, store: SharedArray, weights: SharedArray):
     """Alg. 1.1 (while its role is None) and 1.2: plays for ever; yields after each block that it delivers."""
-    head, role, global_step = replay.join(index)
+    life, head, role, global_step = replay.join(index)
     env, rng = make_atari(args.env_id), np.random.default_rng([args.seed, index, head, global_step])
     num_actions, fire = env.single_action_space.n, fire_button(env)
     q_network, prior_network = QNetwork(env), QNetwork(env)
     if prior is not None:
         prior_network.load_state_dict(load_checkpoint(prior, args.env_id, prior_network)["network"])
-    buffer, version = LocalBuffer(args, store, index, head), newest_weights(weights, q_network, -1)
+    buffer, version = LocalBuffer(args, store, index, life, head), newest_weights(weights, q_network, -1)
     states, _ = env.reset(seed=int(rng.integers(2**31)))
     life_lost = last = False
     age = length = episodic_return = 0
@@ -787,10 +798,10 @@ class Crew:
         if method == "forkserver":  # children share what is imported here, and start in a tenth of a second
             self.context.set_forkserver_preload(PRELOAD)
         resource_tracker.ensure_running()  # now, since it would lift the block on signals
-        self.folder = tempfile.mkdtemp(prefix="ca2e-", dir="/tmp")  # private; short, as socket paths must be
-        self.manager = managers.BaseManager(address=f"{self.folder}/replay", ctx=self.context)
+        tempfile.tempdir = "/tmp"  # there multiprocessing makes a private folder for sockets: a short path
+        self.manager = managers.BaseManager(ctx=self.context)
         try:
-            deaf(self.manager.start, die_with_learner, (self.folder,))
+            deaf(self.manager.start, die_with_learner, (util.get_temp_dir(),))
             self.replay = self.manager.PrioritizedReplay(args, averages, state)
             self.children = [(args, index, prior, self.replay, store, weights)
                              for index, prior in enumerate([*priors, None])]  # the evaluator comes last
@@ -827,7 +838,6 @@ class Crew:
             child.kill()
         for child in children:
             child.join()
-        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 # ------------------------------------------------------------------------------------------------------- Main
@@ -866,6 +876,8 @@ class Log:
             "charts/updates": state["updates"], "charts/restarts": deaths,
             "charts/acting_priors": len(priors),
             "charts/nature_steps": step - state["prior_steps"], "charts/prior_steps": state["prior_steps"],
+            "charts/prior_replay_share": state["prior_replay_share"],
+            "charts/prior_batch_share": state["prior_batch_share"],
             **{name: value.item() for name, value in metrics.items()}}
         for name, value in scalars.items():
             self.writer.add_scalar(name, value, step)
@@ -973,6 +985,7 @@ def main(args: Args) -> None:
     run = Path(args.resume or f"runs/{name}")
     # roles: an actor's place on the ladder, None while it acts as a prior; evaluations: their averages
     state = {"global_step": 0, "prior_steps": 0, "updates": 0, "evaluations": [],
+             "prior_replay_share": 0.0, "prior_batch_share": 0.0,
              "roles": [*range(args.num_nature_actors), *[None] * args.num_prior_actors]}
     if args.resume:
         checkpoint = load_checkpoint(run / "agent.pt", args.env_id, network)

@@ -14,7 +14,8 @@ import numpy as np
 
 RESULTS = Path(__file__).parent / "results"
 COLUMNS = ["step", "nature_steps", "prior_steps", "greedy_mean", "greedy_std", "wall_seconds", "updates",
-           "machine", "seed", "command"]
+           "acting_priors", "prior_replay_share", "prior_batch_share", "q_values", "machine", "seed", "command"]
+INSIDE = ["charts/prior_replay_share", "charts/prior_batch_share", "losses/q_values"]
 
 
 def write_csv(run, name, command):
@@ -38,8 +39,9 @@ def write_csv(run, name, command):
         prior = round(at("charts/prior_steps", event.step))
         spread = round(std[event.step], 3) if event.step in std else ""
         rows.append([event.step, event.step - prior, prior, round(event.value, 3), spread, round(event.wall_time - first),
-                     round(at("charts/updates", event.step)) or "", machine,
-                     run.rstrip("/").split("__")[2], command])
+                     round(at("charts/updates", event.step)) or "", round(at("charts/acting_priors", event.step)),
+                     *(round(at(tag, event.step), 3) for tag in INSIDE), machine, run.rstrip("/").split("__")[2],
+                     command])
     with open(RESULTS / f"{name}.csv", "w", newline="") as file:
         csv.writer(file).writerows([COLUMNS, *rows])
     print(f"{RESULTS / name}.csv: {len(rows)} evaluations")

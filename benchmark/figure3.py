@@ -10,37 +10,93 @@ library baselines (stable-baselines3 PPO, A2C, DDPG; one seed each) are the CSV 
 """
 
 import csv
+import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
+import torch
 from curves import RESULTS, write_csv
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+import ca2e_ddpg_mujoco as ddpg
 
 ROOT = Path(__file__).parents[1]
 WORK = Path(__file__).parent / "work"
-FLAGS = ["--tau", "0.005", "--critic-l2", "0"]  # the README's laptop settings
-KINDS = {"ca2e": [], "no_prior": ["--num-prior-actors", "0"]}
+CODE = f"""
+import sys
+sys.path.insert(0, {str(ROOT)!r})
+import ca2e_ddpg_mujoco as ca2e
+ca2e.SAVE_SECONDS = 20
+ca2e.main(ca2e.parse())
+"""  # the script, saving more often: the snapshots are for inside.py
+FLAGS = {  # the README's laptop settings, and an evaluation every 1,000 steps on the pendulum
+    "Hopper-v5": ["--tau", "0.005", "--critic-l2", "0"],
+    "Reacher-v5": ["--tau", "0.005", "--critic-l2", "0"],
+    "InvertedPendulum-v5": ["--learning-starts", "1000", "--eval-frequency", "1000"],
+}
+KINDS = {  # the folder of the priors, and the flags
+    "ca2e": ("priors", []),
+    "no_prior": ("priors", ["--num-prior-actors", "0"]),
+    "one_prior": ("best", ["--num-prior-actors", "1"]),
+    "best": ("best", []),
+    "weak": ("weak", []),
+    "random": ("random", []),
+    "uniform": ("priors", ["--per-alpha", "0"]),
+}
 LABELS = {"ca2e": "CA2E-DDPG", "no_prior": "the same without priors"}
 # steps that trained the three shipped priors, in all
 PRIOR_STEPS = {"Hopper-v5": 315_000, "Reacher-v5": 155_000}
 
 
+def choose_priors(env_id, which):
+    """A folder for --prior-dir: all that ship ("priors"), only the best or the weakest of them, or a random one."""
+    if which == "priors":
+        return ROOT / which
+    folder = WORK / which / env_id
+    folder.mkdir(parents=True, exist_ok=True)
+    shipped = {path: torch.load(path, weights_only=True) for path in (ROOT / "priors" / env_id).glob("*.pt")}
+    if which == "random":
+        torch.manual_seed(0)
+        network = ddpg.Actor(ddpg.make_control(env_id))
+        average = float(ddpg.play_control(env_id, network, 20, 1).mean())
+        prior = {**next(iter(shipped.values())), "network": network.state_dict(), "average_return": average}
+    else:
+        prior = (max if which == "best" else min)(shipped.values(), key=lambda prior: prior["average_return"])
+    ddpg.save_checkpoint(folder / "prior.pt", prior)
+    return folder.parent
+
+
 def run(env_id, steps, kind, *seeds):
-    """Trains CA2E or its ablation, seed by seed, each in a folder of its own under benchmark/work."""
+    """Trains CA2E or a variant, seed by seed, each in a folder of its own under benchmark/work."""
+    which, flags = KINDS[kind]
     for seed in seeds:
         name = f"{env_id.split('-')[0].lower()}_{kind}_s{seed}"
+        name += "_1m" if int(steps) == 1_000_000 else ""
         if (RESULTS / f"{name}.csv").exists():
             continue
         folder = WORK / name
-        folder.mkdir(parents=True, exist_ok=True)
-        arguments = ["--env-id", env_id, "--total-timesteps", steps, "--seed", seed, *FLAGS, *KINDS[kind]]
+        (folder / "snapshots").mkdir(parents=True, exist_ok=True)
+        arguments = ["--env-id", env_id, "--total-timesteps", steps, "--seed", seed, *FLAGS[env_id], *flags]
+        command = " ".join(["python ca2e_ddpg_mujoco.py", *arguments])
+        command += f" --prior-dir {which}" if which != "priors" else ""
         found = sorted(folder.glob("runs/*/agent.pt"))
         call = ["--resume", str(found[0].parent.relative_to(folder))] if found else arguments
-        subprocess.run([sys.executable, "-u", str(ROOT / "ca2e_ddpg_mujoco.py"), "--prior-dir", str(ROOT / "priors"),
-                        *call], cwd=folder, check=True)
+        process = subprocess.Popen([sys.executable, "-u", "-c", CODE, "--prior-dir",
+                                    str(choose_priors(env_id, which)), *call], cwd=folder)
+        newest = 0
+        while process.poll() is None:
+            time.sleep(1)
+            for path in folder.glob("runs/*/agent.pt"):
+                if path.stat().st_mtime != newest:
+                    newest = path.stat().st_mtime
+                    shutil.copy(path, folder / "snapshots" / f"{time.time():.0f}.pt")
+        if process.returncode:
+            sys.exit(f"error: {name} ended with status {process.returncode}")
         (done,) = folder.glob("runs/*/agent.pt")
-        write_csv(str(done.parent), name, "python ca2e_ddpg_mujoco.py " + " ".join(arguments))
+        write_csv(str(done.parent), name, command)
 
 
 def curves(env_id, kind):

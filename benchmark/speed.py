@@ -126,7 +126,7 @@ def sample_call(slots):
     priorities = np.random.default_rng(0).random(slots)
     for first in range(0, slots - 100, 10_000):
         ids = np.arange(first, min(first + 10_000, slots - 100))
-        replay.add(0, int(ids[-1]) + 1, ids, priorities[ids], [])
+        replay.add(0, 0, int(ids[-1]) + 1, ids, priorities[ids], [])
     ids, new = np.zeros(0, np.int64), np.zeros(0)
     times = []
     for _ in range(3000):

@@ -175,7 +175,7 @@ def test_a_retired_prior_takes_the_ladders_next_place_and_stays_retired():
     assert replay.state["roles"] == [0, 1, None, None]
     replay.evaluated(0, np.array([-8.0, -9.0]))
     assert replay.state["roles"] == [0, 1, 2, None]
-    assert replay.add(2, 10, *NOTHING, [])[0] == 2 and replay.add(3, 10, *NOTHING, [])[0] is None
+    assert replay.add(2, 0, 10, *NOTHING, [])[0] == 2 and replay.add(3, 0, 10, *NOTHING, [])[0] is None
     for r in (-21.0, 22.0, 22.0, 22.0):
         replay.evaluated(0, np.array([r]))
     assert replay.state["roles"] == [0, 1, 2, 3]
@@ -196,7 +196,7 @@ def test_epsilon_ladder():
 def test_priorities_decide_how_often_a_transition_is_sampled():
     replay, _ = make_replay(per_alpha=0.5, batch_size=10)
     ids = np.arange(8)
-    replay.add(0, 10, ids, np.array([0, 1, 4, 9, 16, 0, 0, 25.0]), [])
+    replay.add(0, 0, 10, ids, np.array([0, 1, 4, 9, 16, 0, 0, 25.0]), [])
     counts = np.zeros(8)
     for _ in range(100):
         got, weights, _, _ = replay.sample(*NOTHING)
@@ -208,20 +208,51 @@ def test_priorities_decide_how_often_a_transition_is_sampled():
 
 def test_learned_priorities_replace_the_first_and_late_ones_are_dropped():
     replay, args = make_replay(per_alpha=1.0)
-    replay.add(0, 10, np.arange(7), np.ones(7), [])
+    replay.add(0, 0, 10, np.arange(7), np.ones(7), [])
     replay.sample(np.array([3]), np.array([5.0]))
     leaves = replay.tree.nodes[replay.tree.leaves :]
     assert leaves[3] == pytest.approx(5.0) and leaves[2] == pytest.approx(1.0)
     replay.sample(np.array([3 + replay.capacity, 60]), np.array([9.0, 9.0]))  # another lap's, and never inserted
     assert leaves[3] == pytest.approx(5.0) and leaves[60] == 0
-    replay.add(0, 50, np.arange(7, 47), np.ones(40), [])  # blocks up to the end of the part of 50 ...
+    replay.add(0, 0, 50, np.arange(7, 47), np.ones(40), [])  # blocks up to the end of the part of 50 ...
     assert (leaves[:13] == 0).all() and leaves[13] == pytest.approx(1.0)  # ... the next block overwrites 0..9 + 3
     replay.sample(np.array([3]), np.array([7.0]))
     assert leaves[3] == 0
     lap = np.arange(7) + replay.capacity
-    replay.add(0, 60, lap, np.full(7, 2.0), [])
+    replay.add(0, 0, 60, lap, np.full(7, 2.0), [])
     replay.sample(np.array([3]), np.array([7.0]))
     assert leaves[3] == pytest.approx(2.0)
+
+
+def test_a_block_of_a_dead_actor_that_comes_after_its_successor_joined_is_dropped():
+    replay, args = make_replay()
+    life, head, _, _ = replay.join(1)
+    replay.add(1, life, head + 10, np.arange(50, 57), np.ones(7), [])
+    successor, head, role, step = replay.join(1)
+    assert (head, role, step) == (10, 1, 7) and successor != life
+    replay.add(1, life, 20, np.arange(57, 67), np.ones(10), [(3.0, 10)])
+    assert replay.step() == 7 and replay.inserted == 7 and replay.heads[1] == 10 and not replay.events
+    assert (replay.tree.nodes[replay.tree.leaves + 57 :] == 0).all()
+    replay.add(1, successor, 20, np.arange(57, 67), np.ones(10), [])
+    assert replay.step() == 17 and replay.heads[1] == 20
+
+
+def test_the_shares_of_the_prior_actors_in_replay_and_batches():
+    replay, args = make_replay(averages=[-10.0], per_alpha=1.0)
+    shares = "prior_replay_share", "prior_batch_share"
+    replay.add(0, 0, 30, np.arange(30), np.ones(30), [])
+    replay.add(2, 0, 10, np.arange(100, 110), np.full(10, 9.0), [])  # a quarter of the replay, three of the priorities
+    _, _, state, _ = replay.sample(*NOTHING)
+    assert state[shares[0]] == pytest.approx(0.25) and state[shares[1]] == pytest.approx(0.75, abs=0.05)
+    for r in (-5.0, -5.0, -5.0):
+        replay.evaluated(0, np.array([r]))
+    replay.add(2, 0, 20, np.arange(110, 120), np.full(10, 9.0), [])  # the same actor, after its prior retired
+    _, _, state, _ = replay.sample(*NOTHING)
+    assert state[shares[0]] == pytest.approx(0.2) and state[shares[1]] == pytest.approx(90 / 210, abs=0.05)
+    for head, first in ((30, 120), (40, 130), (50, 140)):  # the last one clears what the prior made in slots 100 to 112
+        replay.add(2, 0, head, np.arange(first, first + 10), np.ones(10), [])
+    _, _, state, _ = replay.sample(*NOTHING)
+    assert state[shares[0]] == state[shares[1]] == 0
 
 
 def test_a_transition_overwritten_since_it_was_sampled_weighs_nothing():

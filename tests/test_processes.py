@@ -25,6 +25,13 @@ ROOT = Path(__file__).parents[1]
 SMALL = ["--total-timesteps", "1000", "--learning-starts", "400", "--eval-frequency", "500", "--eval-episodes", "1",
          "--num-nature-actors", "2", "--num-prior-actors", "1", "--prior-dir", str(ROOT / "priors")]
 PENDULUM = ["--env-id", "InvertedPendulum-v5", *SMALL]
+SAVES_OFTEN = f"""
+import sys
+sys.path.insert(0, {str(ROOT)!r})
+import ca2e_ddpg_mujoco as ca2e
+ca2e.SAVE_SECONDS = 0.2
+ca2e.main(ca2e.parse())
+"""
 linux = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="looks for processes in /proc")
 
 
@@ -32,7 +39,7 @@ class Run:
     """A script of ours in a process group of its own, whose descendants are known by a mark in their environment."""
 
     def __init__(self, folder, *arguments, script=ROOT / "ca2e_ddpg_mujoco.py"):
-        self.mark, self.socket_folders = uuid.uuid4().hex, set(Path("/tmp").glob("ca2e-*"))
+        self.mark, self.socket_folders = uuid.uuid4().hex, set(Path("/tmp").glob("pymp-*"))
         self.shared_memory = set(os.listdir("/dev/shm"))
         self.process = subprocess.Popen(
             [sys.executable, "-u", str(script), *arguments], cwd=folder, stdout=subprocess.PIPE,
@@ -75,7 +82,7 @@ class Run:
             time.sleep(0.1)
         assert not left
         bound = Path("/proc/net/unix").read_text()  # by other runs on this machine
-        assert {path for path in Path("/tmp").glob("ca2e-*") if f"{path}/" not in bound} <= self.socket_folders
+        assert {path for path in Path("/tmp").glob("pymp-*") if f"{path}/" not in bound} <= self.socket_folders
         assert set(os.listdir("/dev/shm")) <= self.shared_memory
 
 
@@ -105,11 +112,15 @@ def test_a_run_learns_logs_saves_and_leaves_nothing_behind(tmp_path):
     assert events.Scalars("charts/final_return")[0].step == state["global_step"]
 
 
+def saved_state(folder):
+    return torch.load(folder / "agent.pt", weights_only=True)["state"]
+
+
 @linux
-def test_ctrl_c_saves_ends_in_one_line_and_the_run_can_be_resumed(tmp_path):
-    run = Run(tmp_path, *PENDULUM, "--total-timesteps", "1000000", "--eval-frequency", "1000000")
+def test_ctrl_c_sigkill_and_sigterm_then_each_time_resumed_end_at_the_same_step_as_an_unbroken_run(tmp_path):
+    run = Run(tmp_path, *PENDULUM, "--total-timesteps", "1000000")
     run.wait_for("nature + ")
-    time.sleep(4)
+    time.sleep(3)
     os.killpg(run.process.pid, signal.SIGINT)  # as a terminal does: the whole group gets it
     before = run.output
     assert run.end(20) == 130, run.output
@@ -117,23 +128,47 @@ def test_ctrl_c_saves_ends_in_one_line_and_the_run_can_be_resumed(tmp_path):
     last = run.output[len(before):].strip().splitlines()[-1]
     assert last.startswith("stopped at step") and "Traceback" not in run.output
     resume = last.split("`")[1].split("--resume ")[1]
-    step = torch.load(tmp_path / resume / "agent.pt", weights_only=True)["state"]["global_step"]
-    assert step > 0
+    folder = tmp_path / resume
+    first = saved_state(folder)
+
+    run = Run(tmp_path, SAVES_OFTEN, "--resume", resume, script="-c")
+    run.wait_for("nature + ")
+    deadline = time.time() + 30
+    while saved_state(folder)["updates"] < first["updates"] + 100 and time.time() < deadline:
+        time.sleep(0.1)
+    os.kill(run.process.pid, signal.SIGKILL)
+    run.end(10)
+    run.assert_nothing_stays()
+    assert f"resumed at step {first['global_step']:,}; the replay is filled anew" in run.output
+    second = saved_state(folder)
+    assert second["updates"] >= first["updates"] + 100
+
     run = Run(tmp_path, "--resume", resume)
     run.wait_for("nature + ")
-    time.sleep(4)
+    time.sleep(3)
     run.process.terminate()
     assert run.end(20) == 143, run.output
-    assert f"resumed at step {step:,}" in run.output and "Traceback" not in run.output
-    before, saved = step, torch.load(tmp_path / resume / "agent.pt", weights_only=True)
-    step, updates = saved["state"]["global_step"], saved["state"]["updates"]
-    assert step > before and saved["optimizer"]["state"][0]["step"].item() == updates
-    run = Run(tmp_path, "--resume", resume, "--total-timesteps", str(step + 600))
+    assert f"resumed at step {second['global_step']:,}" in run.output and "Traceback" not in run.output
+    third = saved_state(folder)
+    optimizer = torch.load(folder / "agent.pt", weights_only=True)["optimizer"]["state"][0]
+    assert third["global_step"] > second["global_step"] and optimizer["step"].item() == third["updates"]
+
+    total = third["global_step"] + 600
+    run = Run(tmp_path, "--resume", resume, "--total-timesteps", str(total))
     assert run.end() == 0, run.output
-    assert f"resumed at step {step:,}" in run.output
-    state = torch.load(tmp_path / resume / "agent.pt", weights_only=True)["state"]
-    assert step + 600 <= state["global_step"] < step + 600 + 3 * 50
     run.assert_nothing_stays()
+    last = saved_state(folder)
+    assert total <= last["global_step"] < total + 3 * 50  # as the unbroken run above
+    assert last["evaluations"][: len(third["evaluations"])] == third["evaluations"]
+
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(folder))
+    events.Reload()
+    evaluations = events.Scalars("charts/eval_return")
+    steps = [event.step for event in evaluations]
+    assert steps == sorted(set(steps)) and steps[0] < first["global_step"] < steps[-1]
+    assert [event.value for event in evaluations] == pytest.approx(last["evaluations"])
 
 
 @linux
@@ -151,14 +186,15 @@ def test_a_stop_while_children_are_starting(number, status, seconds, tmp_path):
 
 
 @linux
-def test_no_torn_transition_is_ever_learned_from_while_actors_are_killed_at_random(tmp_path):
+def test_no_torn_transition_is_ever_learned_from_while_actors_die_at_every_point(tmp_path, monkeypatch):
+    monkeypatch.setenv("KILL", "1")  # in calls, while copying weights, while writing a block ...
     run = Run(tmp_path, *"--env-id Counter-v0 --num-prior-actors 0 --num-nature-actors 4 --buffer-size 1000".split(),
               *"--total-timesteps 1000000 --learning-starts 300 --eval-frequency 100000".split(),
               *"--samples-per-insert 16".split(), script=ROOT / "tests" / "torn_steps.py")
     run.wait_for("nature + ")
     time.sleep(4)
     rng, kills = random.Random(0), 0
-    for _ in range(12):  # in part while they start, copy weights, write a block, are in a call
+    for _ in range(12):  # ... and wherever they are, the evaluator too
         leaves = sorted(run.leaves())[1:]  # but the manager, which started first
         if leaves:
             os.kill(rng.choice(leaves), signal.SIGKILL)
@@ -168,6 +204,7 @@ def test_no_torn_transition_is_ever_learned_from_while_actors_are_killed_at_rand
     os.kill(run.process.pid, signal.SIGINT)
     status = run.end(20)
     assert "torn" not in run.output and kills >= 8, run.output
+    assert all(run.output.count(f"actor {index} died (status -9)") >= 2 for index in range(3)), run.output
     assert status == 130, run.output
     run.assert_nothing_stays()
 
@@ -184,7 +221,9 @@ def test_an_actor_that_keeps_failing_ends_the_run_with_its_traceback(tmp_path, m
 
 
 @linux
-def test_a_reader_of_the_output_that_goes_away_does_not_end_the_run(tmp_path):
+def test_a_reader_of_the_output_that_goes_away_does_not_end_the_run_nor_a_long_tmpdir(tmp_path, monkeypatch):
+    (long := tmp_path / ("long" * 40)).mkdir()
+    monkeypatch.setenv("TMPDIR", str(long))  # longer than the path of a socket may be
     run = Run(tmp_path, *PENDULUM, "--total-timesteps", "2000")
     run.process.stdout.readline()
     run.process.stdout.close()  # as `| head -n 1` does
@@ -225,7 +264,7 @@ def assert_nothing_listens_on_a_network_address(run):
         for descriptor in Path(f"/proc/{pid}/fd").iterdir():
             with contextlib.suppress(OSError):
                 assert os.readlink(descriptor).removeprefix("socket:[").rstrip("]") not in inodes
-    folders = set(Path("/tmp").glob("ca2e-*")) - run.socket_folders
+    folders = set(Path("/tmp").glob("pymp-*")) - run.socket_folders
     assert folders and all(folder.stat().st_mode & 0o077 == 0 for folder in folders)
 
 

@@ -3,17 +3,23 @@
     python tests/torn_steps.py --num-prior-actors 0 ...     # exits with 1 and a line at the first torn transition
 
 An observation is 32 times the same number, episode * 1000 + t, episodes drawn at random and 100 steps long; the reward
-is (observation mod 1000). RAISE in the environment lets actor 1 fail. So a transition is whole if its states are each of one number, next_state is three steps
-further (fewer at an episode's end), and its return is that of the steps between.
+is (observation mod 1000). So a transition is whole if its states are each of one number, next_state is three steps further
+(fewer at an episode's end), and its return is that of the steps between. Two names in the process environment cause
+faults: RAISE lets actor 1 raise; KILL lets actor 0 die in the middle of calls to the manager, actor 1 in the middle of
+copying the weights, actor 2 in the middle of writing a block.
 """
 
 import multiprocessing as mp
+import multiprocessing.connection
 import os
+import random
+import signal
 import sys
 from pathlib import Path
 
 import gymnasium as gym
 import numpy as np
+import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 import ca2e_ddpg_mujoco as ca2e  # noqa: E402
@@ -46,6 +52,50 @@ class Counter(gym.Env):
 
 
 gym.register("Counter-v0", Counter)
+
+
+def die(name, chance):
+    """Kills the process that is called so, now and then."""
+    if mp.current_process().name == name and random.random() < chance:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+class HalfWritten:
+    """The replay's shared memory; whoever writes to it may die when some fields are written."""
+
+    def __init__(self, array):
+        self.array = array
+
+    def __getitem__(self, name):
+        die("actor 2", 0.3 * (name == "return"))
+        return self.array[name]
+
+
+def die_half_way():
+    """Wraps what an actor does at the three points."""
+    receive, fill, deliver = mp.connection.Connection.recv, torch.nn.utils.vector_to_parameters, ca2e.LocalBuffer.deliver
+
+    def dying_receive(connection):
+        die("actor 0", 0.05)  # the question is on its way, or answered already
+        return receive(connection)
+
+    def dying_fill(vector, parameters):
+        first, *others = parameters
+        fill(vector[: first.numel()], [first])
+        die("actor 1", 0.2)
+        fill(vector[first.numel() :], others)
+
+    def dying_deliver(buffer, *args):
+        if not isinstance(buffer.store, HalfWritten):
+            buffer.store = HalfWritten(buffer.store)
+        return deliver(buffer, *args)
+
+    mp.connection.Connection.recv, torch.nn.utils.vector_to_parameters = dying_receive, dying_fill
+    ca2e.LocalBuffer.deliver = dying_deliver
+
+
+if "KILL" in os.environ and __name__ == "__mp_main__":  # in a child
+    die_half_way()
 
 
 def check(states, actions, returns, discounts, next_states, weights):
