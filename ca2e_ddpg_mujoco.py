@@ -30,6 +30,7 @@ Read `main` first (the paper's Fig. 1), then `actor` (Alg. 1), `LocalBuffer` and
 """
 
 import contextlib
+import math
 import multiprocessing as mp
 import os
 import shutil
@@ -59,6 +60,7 @@ STACK = 1  # observations in a state: one, where Atari takes 4 frames
 BATCHES_PER_CALL = 32  # few, fat calls: the learner asks the manager for the next 32 batches at once
 SAVE_SECONDS, LOG_SECONDS = 180, 10  # between checkpoints, between progress lines
 DEATHS_A_MINUTE = 3  # of one child, which end the run
+HANGS_SECONDS = 10  # an actor that has not asked for so long holds up nobody
 FILM_EVERY = 5  # screens; a GIF shows 15 a second
 STOP_SIGNALS = {signal.SIGINT, signal.SIGTERM}
 PRELOAD = ["torch", "torch.utils.tensorboard", "tyro", "imageio", "gymnasium.wrappers", "mujoco"]
@@ -188,7 +190,7 @@ class Actor(nn.Module):
     def __init__(self, env):
         super().__init__()
         actions = env.single_action_space
-        self.network = dense(env.single_observation_space.shape[-1], actions.shape[0])
+        self.network = dense(math.prod(env.single_observation_space.shape), actions.shape[0])
         low, high = torch.from_numpy(actions.low).float(), torch.from_numpy(actions.high).float()
         self.register_buffer("centre", (high + low) / 2, persistent=False)  # of the bounds; not saved
         self.register_buffer("scale", (high - low) / 2, persistent=False)
@@ -203,7 +205,8 @@ class Critic(nn.Module):
 
     def __init__(self, env):
         super().__init__()
-        self.network = dense(env.single_observation_space.shape[-1] + env.single_action_space.shape[0], 1)
+        inputs = math.prod(env.single_observation_space.shape) + env.single_action_space.shape[0]
+        self.network = dense(inputs, 1)
 
     def forward(self, states: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
         """states (B, 1, observation), actions (B, action) -> q-values (B,)."""
@@ -455,26 +458,27 @@ class PrioritizedReplay:
         self.tree, self.ids = SumTree(self.capacity), np.full(self.capacity, -1)
         self.by_prior = np.zeros(self.capacity, bool)  # who made a transition, to log their share
         self.rng = np.random.default_rng([args.seed, state["global_step"]])
-        self.heads, self.waiting, self.events = [0] * args.num_actors, [], []
+        self.heads, self.events = [0] * args.num_actors, []
+        self.waiting = {}  # actors that the rate limit holds, in their order: when they last asked
         self.lives = [0] * args.num_actors  # how often an actor was started
         self.inserted = self.sampled = 0
 
     def join(self, actor: int) -> tuple[int, int, int | None, int]:
         """An actor starts, or starts again: (its life, count of its first step, its role, global step)."""
         with self.lock:
-            self.waiting = [other for other in self.waiting if other != actor]
+            self.waiting.pop(actor, None)
             self.lives[actor] += 1
             return self.lives[actor], self.heads[actor], self.state["roles"][actor], self.state["global_step"]
 
     def my_turn(self, actor: int) -> bool:
         """The rate limit. Actors that it holds take turns, so that the mix of data stays the actors'."""
         with self.lock:
-            if actor not in self.waiting:
-                self.waiting.append(actor)
-            go = self.waiting[0] == actor and self.state["global_step"] < self.args.total_timesteps
+            now = self.waiting[actor] = time.monotonic()  # it keeps its place
+            first = next(other for other, asked in self.waiting.items() if now - asked < HANGS_SECONDS)
+            go = first == actor and self.state["global_step"] < self.args.total_timesteps
             go = go and may_insert(self.inserted, self.sampled, self.args)
             if go:
-                self.waiting.pop(0)
+                del self.waiting[actor]
             return go
 
     def add(self, actor: int, life: int, head: int, ids, priorities, episodes) -> tuple[int | None, int]:
@@ -651,6 +655,8 @@ def load_checkpoint(path: str | Path, env_id: str, network: nn.Module) -> dict:
             problem = f"is for {found['env_id']}, not for {env_id}"
         elif {name: tensor.shape for name, tensor in found["network"].items()} != shapes:
             problem = f"holds a network of another shape than {env_id} needs"
+        elif not all(tensor.isfinite().all() for tensor in found["network"].values()):
+            problem = "holds weights that are not finite"
         else:
             return {**found, "average_return": float(found["average_return"])}
     except FileNotFoundError:
@@ -741,9 +747,12 @@ def learner(args: Args, agent, replay, store: SharedArray, weights: SharedArray)
         ids, priorities = batch_ids.ravel(), np.zeros(0)
         if td_errors:
             priorities = torch.cat(td_errors).abs().cpu().numpy()  # here the learner waits for the device
-            if not np.isfinite(priorities).all():
-                sys.exit(f"error: a TD error is no longer finite by update {state['updates']:,}; lower the "
-                         "learning rate, or go on from the last checkpoint with --resume")
+            bad = np.flatnonzero(~(priorities < 1e18))  # the square of a larger one is infinite in float32
+            if bad.size:
+                update = state["updates"] - len(td_errors) + 1 + bad[0] // args.batch_size
+                sys.exit(f"error: the loss of update {update:,} is not finite "
+                         f"(TD error {priorities[bad[0]]}); lower the learning rate, "
+                         "or go on from the last checkpoint with --resume")
         yield state, events, metrics, len(td_errors)
         if state["global_step"] >= args.total_timesteps and (not td_errors or args.samples_per_insert == 0):
             return
@@ -756,6 +765,17 @@ def say(line: str, stream=sys.stdout) -> None:
         print(line, file=stream, flush=True)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def on_stop(handler) -> None:
+    """What Ctrl-C and SIGTERM do from now on."""
+    for signum in STOP_SIGNALS:
+        signal.signal(signum, handler)
+
+
+def leave(number, frame) -> None:
+    """Ends the learner's process, where nothing has to be saved."""
+    sys.exit(128 + number)
 
 
 def die_with_learner(folder: str = "") -> None:
@@ -780,11 +800,11 @@ def run_child(args: Args, index: int, prior: str | None, replay, store, weights)
         for _ in actor(args, index, prior, replay, store, weights):
             while not replay.my_turn(index):
                 time.sleep(0.05)  # every question costs the learner's cores a tenth of a millisecond
-    except (EOFError, ConnectionError):
-        os._exit(0)  # the manager is gone: the learner says so
     except BaseException:
-        with contextlib.suppress(EOFError, ConnectionError):
+        try:
             replay.failed(mp.current_process().name, traceback.format_exc())
+        except (EOFError, ConnectionError):
+            os._exit(0)  # the manager is gone: the learner says so
         os._exit(1)
 
 
@@ -829,14 +849,15 @@ class Crew:
 
     def restart_dead(self) -> str | None:
         """Starts again what died; names a child that, at the last call, kept dying: its traceback is out."""
-        recent = [index for index, when in self.deaths if time.time() - when < 60]
+        recent = [index for index, when in self.deaths if time.monotonic() - when < 60]
         hopeless = [process.name for index, process in enumerate(self.processes)
                     if recent.count(index) >= DEATHS_A_MINUTE]
         for index, process in enumerate(self.processes):
             if process.exitcode not in (None, 0):  # 0: it misses the manager, and so will the learner
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(process.pid, signal.SIGKILL)  # if its fork server died, it only seems dead
-                self.deaths.append((index, time.time()))
+                if process.exitcode == 255:  # its fork server died, and it may only seem dead
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(process.pid, signal.SIGKILL)
+                self.deaths.append((index, time.monotonic()))
                 say(f"{process.name} died (status {process.exitcode}) and is started again")
                 self.processes[index] = self.start(index)
         return hopeless[0] if hopeless else None
@@ -854,8 +875,9 @@ class Log:
     """TensorBoard and the progress line; only the learner's process writes either."""
 
     def __init__(self, args: Args, run: Path, state: dict):
-        self.args, self.first = args, (time.time(), state["global_step"], state["updates"])
+        self.args, self.first = args, (time.monotonic(), state["global_step"], state["updates"])
         self.before = self.first
+        threading.excepthook = lambda _: None  # what fails in TensorBoard's thread, our next call raises too
         self.writer = SummaryWriter(run, purge_step=state["global_step"] + 1 if args.resume else None)
         self.writer.add_text("args", "\n".join(f"    {key} = {value}" for key, value in asdict(args).items()))
 
@@ -871,7 +893,7 @@ class Log:
                 self.writer.add_scalar("charts/eval_return_std", event[1].std(), event[0])
             else:
                 say(f"\n{event[0]} failed:\n{event[1]}", sys.stderr)
-        now = (time.time(), step, state["updates"])
+        now = (time.monotonic(), step, state["updates"])
         if now[0] - self.before[0] < LOG_SECONDS:
             return
         seconds, steps, updates = (new - old for new, old in zip(now, self.before))
@@ -933,8 +955,14 @@ def parse() -> Args:
         try:
             saved = torch.load(Path(args.resume) / "agent.pt", map_location="cpu", weights_only=True)["args"]
             saved = Args(**{**saved, "resume": args.resume})
+            if any(not isinstance(value, (type(default), int))
+                   for value, default in zip(asdict(saved).values(), asdict(args).values())):
+                raise TypeError
+            if ":" in saved.env_id and saved.env_id != args.env_id:  # gymnasium would import it
+                raise PermissionError
         except Exception as error:
-            sys.exit(f"error: {args.resume} holds no agent.pt to go on from ({type(error).__name__})")
+            sys.exit(f"error: {args.resume} holds no agent.pt that this version can go on from "
+                     f"({type(error).__name__}); start anew, or use it as a prior")
         args = tyro.cli(Args, default=saved)
     return args
 
@@ -959,7 +987,8 @@ def save_agent(args: Args, path: Path, agent, state: dict, final_return: float |
     """Writes what --resume, --evaluate and, as a prior, another run need."""
     average_return = (state["evaluations"] or [-float("inf")])[-1] if final_return is None else final_return
     parts = {name: part.state_dict() for name, part in agent.parts.items()}
-    if not all(tensor.isfinite().all() for tensor in parts["network"].values()):
+    networks = [*agent.online.parameters(), *agent.target.parameters()]
+    if not all(tensor.isfinite().all() for tensor in networks):
         sys.exit(f"error: the weights are no longer finite at update {state['updates']:,}, not saved")
     save_checkpoint(path, {
         "format": CHECKPOINT_FORMAT, "algo": ALGO, "env_id": args.env_id, "args": asdict(args),
@@ -1001,7 +1030,10 @@ def main(args: Args) -> None:
              "roles": [*range(args.num_nature_actors), *[None] * args.num_prior_actors]}
     if args.resume:
         checkpoint = load_checkpoint(run / "agent.pt", args.env_id, network)
-        state, saved_args = checkpoint["state"], checkpoint["args"]
+        fresh, state, saved_args = state, checkpoint.get("state"), checkpoint["args"]
+        if not isinstance(state, dict) or {key: type(value) for key, value in state.items()} != {
+                key: type(value) for key, value in fresh.items()} or len(state["roles"]) != args.num_actors:
+            sys.exit(f"error: {run} was saved by another version; start anew, or use its agent.pt as a prior")
         if any(saved_args[key] != getattr(args, key) for key in ("num_nature_actors", "num_prior_actors")):
             sys.exit(f"error: the numbers of actors cannot change when {run} goes on")
         say(f"resumed at step {state['global_step']:,}; the replay is filled anew")
@@ -1009,14 +1041,13 @@ def main(args: Args) -> None:
     if args.resume:
         load_agent(run / "agent.pt", agent, checkpoint)
     try:
-        run.mkdir(parents=True, exist_ok=True)
+        run.mkdir(parents=True, exist_ok=bool(args.resume))
         log = Log(args, run, state)
     except OSError as error:
         sys.exit(f"error: cannot write to {run} ({error.strerror}); run where you may write")
 
-    stop, saved, crew = [], time.time(), None
-    for signum in STOP_SIGNALS:
-        signal.signal(signum, lambda number, frame: stop.append(number))
+    stop, saved, crew = [], -float("inf"), None  # the first checkpoint is saved at once
+    on_stop(lambda number, frame: stop.append(number))
     store = SharedArray(args.num_actors * args.part, slot(env))
     num_weights = sum(parameter.numel() for parameter in agent.online.parameters())
     weights = SharedArray(1, [("version", np.int64), ("vector", np.float32, (num_weights,))])
@@ -1033,9 +1064,9 @@ def main(args: Args) -> None:
         for state, events, metrics, updates in learner(args, agent, replay, store, weights):
             log(state, events, metrics, len(crew.deaths) if crew else 0)
             hopeless = crew.restart_dead() if crew else None
-            if stop or hopeless or time.time() - saved > SAVE_SECONDS:
+            if stop or hopeless or time.monotonic() - saved > SAVE_SECONDS:
                 save_agent(args, run / "agent.pt", agent, state)
-                saved = time.time()
+                saved = time.monotonic()
             if stop:
                 say(f"\nstopped at step {state['global_step']:,}; go on with "
                     f"`python {Path(__file__).name} --resume {run}`")
@@ -1048,13 +1079,12 @@ def main(args: Args) -> None:
         sys.exit(f"error: the replay's manager died ({type(error).__name__}), out of memory perhaps; "
                  f"go on from the last checkpoint with --resume {run}")
     except OSError as error:
-        sys.exit(f"error: cannot write to {run} ({error}); what was saved before is intact")
+        sys.exit(f"error: the system refuses ({error}); what was saved in {run} is intact")
     finally:
         if crew is not None:
             crew.close()
     save_agent(args, run / "agent.pt", agent, state)
-    for signum in STOP_SIGNALS:
-        signal.signal(signum, signal.SIG_DFL)  # what follows may be stopped at any time
+    on_stop(leave)  # what follows may be stopped at any time
     network.load_state_dict(agent.parts["network"].state_dict())
     final_return = play_saved(args, run / "agent.pt", network)
     save_agent(args, run / "agent.pt", agent, state, final_return)
@@ -1063,4 +1093,5 @@ def main(args: Args) -> None:
 
 
 if __name__ == "__main__":
+    on_stop(leave)
     main(parse())

@@ -236,7 +236,7 @@ class Actor(nn.Module):
     def __init__(self, env):
         super().__init__()
         actions = env.single_action_space
-        self.network = dense(env.single_observation_space.shape[-1], actions.shape[0])
+        self.network = dense(math.prod(env.single_observation_space.shape), actions.shape[0])
         low, high = torch.from_numpy(actions.low).float(), torch.from_numpy(actions.high).float()
         self.register_buffer("centre", (high + low) / 2, persistent=False)  # of the bounds; not saved
         self.register_buffer("scale", (high - low) / 2, persistent=False)
@@ -251,7 +251,8 @@ class Critic(nn.Module):
 
     def __init__(self, env):
         super().__init__()
-        self.network = dense(env.single_observation_space.shape[-1] + env.single_action_space.shape[0], 1)
+        inputs = math.prod(env.single_observation_space.shape) + env.single_action_space.shape[0]
+        self.network = dense(inputs, 1)
 
     def forward(self, states: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
         """states (B, 1, observation), actions (B, action) -> q-values (B,)."""

@@ -1,12 +1,16 @@
-"""The paper's Figure 3: CA2E-DDPG with and without priors on Hopper and Reacher, beside library baselines.
+"""The paper's Figure 3: CA2E-DDPG with and without priors on Hopper and Reacher, beside library baselines; ablations.
 
     python benchmark/figure3.py run Hopper-v5 300000 ca2e 1 2 3      # three seeds; each 10 to 15 minutes
     python benchmark/figure3.py run Hopper-v5 300000 no_prior 1 2 3  # the ablation
     python benchmark/figure3.py plot                                 # benchmark/results/figure3.png
-    python benchmark/figure3.py table                                # the README's table
+    python benchmark/figure3.py table                                # the README's tables
+    python benchmark/figure3.py run InvertedPendulum-v5 30000 weak 1 2 3   # an ablation; KINDS names them
+    python benchmark/figure3.py ablations                            # benchmark/results/ablations.png
+
+    python benchmark/figure3.py library Reacher-v5 300000 PPO 1      # a stable-baselines3 agent: sb3_*.csv
 
 A run that was interrupted is resumed by the same command; one that is done (its CSV is there) is not done again. The
-library baselines (stable-baselines3 PPO, A2C, DDPG; one seed each) are the CSV files sb3_*.csv.
+library's agents are PPO and A2C as they come, and DDPG with the paper's network and batch.
 """
 
 import csv
@@ -46,7 +50,12 @@ KINDS = {  # the folder of the priors, and the flags
     "random": ("random", []),
     "uniform": ("priors", ["--per-alpha", "0"]),
 }
-LABELS = {"ca2e": "CA2E-DDPG", "no_prior": "the same without priors"}
+LABELS = {"ca2e": "CA2E-DDPG", "no_prior": "the same without priors", "one_prior": "the best prior, in one actor",
+          "best": "the best prior, in three", "weak": "the weakest prior, in three",
+          "random": "an untrained network, in three", "uniform": "uniform sampling (--per-alpha 0)"}
+ABLATIONS = (("number of prior actors", ("no_prior", "one_prior", "best")),
+             ("quality of the prior", ("random", "weak", "best", "ca2e")), ("prioritization", ("ca2e", "uniform")))
+LEVELS = {"Hopper-v5": (1000, 2000), "Reacher-v5": (-6, -5, -4.5), "InvertedPendulum-v5": (950,)}
 # steps that trained the three shipped priors, in all
 PRIOR_STEPS = {"Hopper-v5": 315_000, "Reacher-v5": 155_000}
 
@@ -99,10 +108,35 @@ def run(env_id, steps, kind, *seeds):
         write_csv(str(done.parent), name, command)
 
 
-def curves(env_id, kind):
+def library(env_id, steps, algo, seed):
+    """Trains a stable-baselines3 agent; a greedy evaluation of ten episodes every 20,000 steps, its time left out."""
+    import gymnasium as gym
+    import stable_baselines3
+    from stable_baselines3.common.evaluation import evaluate_policy
+    from stable_baselines3.common.noise import NormalActionNoise
+
+    env, settings = gym.make(env_id), {}
+    if algo == "DDPG":
+        size = env.action_space.shape
+        settings = dict(policy_kwargs=dict(net_arch=[64, 64]), batch_size=128, learning_rate=1e-3,
+                        action_noise=NormalActionNoise(np.zeros(size), 0.1 * np.ones(size)))
+    model = getattr(stable_baselines3, algo)("MlpPolicy", env, seed=int(seed), device="cpu", **settings)
+    rows, spent = [], 0.0
+    for _ in range(int(steps) // 20_000):
+        start = time.time()
+        model.learn(20_000, reset_num_timesteps=False)
+        spent += time.time() - start
+        mean, std = evaluate_policy(model, gym.wrappers.RecordEpisodeStatistics(gym.make(env_id)), 10)
+        rows.append([model.num_timesteps, round(mean, 3), round(std, 3), round(spent, 1)])
+        print(rows[-1], flush=True)
+    with open(RESULTS / f"sb3_{algo.lower()}_{env_id}_s{seed}.csv", "w", newline="") as file:
+        csv.writer(file).writerows([["step", "mean_return", "std_return", "train_seconds"], *rows])
+
+
+def curves(env_id, kind, suffix=""):
     """(steps, wall seconds, greedy means) of each seed that is done; the last row, the final 20 episodes, left out."""
     found = []
-    for path in sorted(RESULTS.glob(f"{env_id.split('-')[0].lower()}_{kind}_s*.csv")):
+    for path in sorted(RESULTS.glob(f"{env_id.split('-')[0].lower()}_{kind}_s[0-9]{suffix}.csv")):
         rows = list(csv.DictReader(open(path)))[:-1]
         found.append([np.array([float(row[key]) for row in rows]) for key in ("step", "wall_seconds", "greedy_mean")])
     return found
@@ -114,6 +148,13 @@ def baselines(env_id):
         rows = list(csv.DictReader(open(path)))
         yield (path.stem.split("_")[1].upper(),
                *(np.array([float(row[key]) for row in rows]) for key in ("step", "train_seconds", "mean_return")))
+
+
+def average(seeds, column):
+    """(grid, mean over the seeds), each seed smoothed over five evaluations in a row."""
+    grid = np.linspace(0, min(curve[column][-1] for curve in seeds), 60)
+    smooth = [np.convolve(curve[2], np.ones(5) / 5, "valid") for curve in seeds]
+    return grid, np.mean([np.interp(grid, curve[column][2:-2], row) for curve, row in zip(seeds, smooth)], 0)
 
 
 def plot():
@@ -131,15 +172,13 @@ def plot():
         for axis, (label, scale, column) in zip(row, (("environment steps, all actors", 1, 0),
                                                       ("minutes, two runs at once on two cores", 60, 1),
                                                       ("steps, those that trained the priors counted in", 1, 0))):
-            for kind, colour in zip(KINDS, ("tab:red", "tab:blue")):
+            for kind, colour in (("ca2e", "tab:red"), ("no_prior", "tab:blue")):
                 shift = PRIOR_STEPS[env_id] if "counted" in label and kind == "ca2e" else 0
                 seeds = curves(env_id, kind)
                 for curve in seeds:
                     axis.plot((curve[column] + shift) / scale, curve[2], color=colour, alpha=0.2, linewidth=0.8)
-                if seeds:  # the mean of all seeds' evaluations, over five in a row
-                    grid = np.linspace(0, min(curve[column][-1] for curve in seeds), 60)
-                    mean = np.mean([np.interp(grid, curve[column][2:-2], np.convolve(curve[2], np.ones(5) / 5, "valid"))
-                                    for curve in seeds], 0)
+                if seeds:
+                    grid, mean = average(seeds, column)
                     axis.plot((grid + shift) / scale, mean, color=colour, linewidth=2,
                               label=f"{LABELS[kind]}, {len(seeds)} seeds, mean of 5 evaluations")
             for (name, *curve), colour in zip(baselines(env_id), ("0.3", "0.5", "0.7")):
@@ -164,17 +203,44 @@ def reached(steps, means, level):
     return int(steps[both[0]]) if len(both) else None
 
 
+def ablations():
+    """Greedy return over the steps; thin: each seed; thick: their mean, smoothed over five evaluations."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(2, len(ABLATIONS), figsize=(15, 8), sharey="row")
+    for row, env_id in zip(axes, ("InvertedPendulum-v5", "Reacher-v5")):
+        last = min(curve[0][-1] for kind in KINDS for curve in curves(env_id, kind))
+        for axis, (title, kinds) in zip(row, ABLATIONS):
+            for kind, colour in zip(kinds, ("tab:blue", "tab:orange", "tab:green", "tab:red")):
+                seeds = [[column[curve[0] <= last] for column in curve] for curve in curves(env_id, kind)]
+                for curve in seeds:
+                    axis.plot(curve[0], curve[2], color=colour, alpha=0.2, linewidth=0.8)
+                axis.plot(*average(seeds, 0), color=colour, linewidth=2, label=f"{LABELS[kind]}, {len(seeds)} seeds")
+            axis.set(xlabel="environment steps, all actors", title=f"{env_id}: {title}")
+            axis.grid(alpha=0.3)
+            axis.legend(fontsize=8)
+        row[0].set_ylabel("greedy return")
+    axes[1][0].set_ylim(-15, -3)
+    figure.tight_layout()
+    figure.savefig(RESULTS / "ablations.png", dpi=90)
+
+
 def table():
     """Steps to the levels, and the mean of the last ten evaluations, seed by seed."""
-    for env_id, levels in (("Hopper-v5", (1000, 2000)), ("Reacher-v5", (-6, -5, -4.5))):
+    for env_id, levels in LEVELS.items():
         for kind in KINDS:
-            for steps, _, means in curves(env_id, kind):  # by seed
-                print(env_id, LABELS[kind], {level: reached(steps, means, level) for level in levels},
-                      f"last ten: {means[-10:].mean():.1f}", f"to {int(steps[-1]):,}", sep=" | ")
+            for suffix in ("", "_1m"):
+                for steps, seconds, means in curves(env_id, kind, suffix):  # by seed
+                    print(env_id, LABELS[kind], {level: reached(steps, means, level) for level in levels},
+                          f"last ten: {means[-10:].mean():.1f}", f"to {int(steps[-1]):,}", f"{seconds[-1] / 60:.1f} min",
+                          sep=" | ")
         for name, steps, _, means in baselines(env_id):
             print(env_id, name, "seed 1", {level: reached(steps, means, level) for level in levels},
                   f"last ten: {means[-10:].mean():.1f}", f"to {int(steps[-1]):,}", sep=" | ")
 
 
 if __name__ == "__main__":
-    {"run": run, "plot": plot, "table": table}[sys.argv[1]](*sys.argv[2:])
+    {"run": run, "library": library, "plot": plot, "ablations": ablations, "table": table}[sys.argv[1]](*sys.argv[2:])

@@ -1,6 +1,6 @@
-"""A run of CA2E-DDPG whose actors are killed at random, beside one that is left alone, in turn.
+"""A run of CA2E-DDPG whose actors are killed at random, beside one that is left alone, both at once.
 
-    python benchmark/soak.py 30        # minutes of each; writes benchmark/results/soak.csv
+    python benchmark/soak.py 30        # minutes; writes benchmark/results/soak.csv
 
 Every ten seconds a random actor, or the evaluator, gets SIGKILL. The table gives restarts, the steps that went with the
 dead at the most (what an actor had not delivered), updates/s, and what stayed behind after both runs.
@@ -42,50 +42,66 @@ def marked(mark):
     return found
 
 
-def run(seconds, kill):
-    """Runs for so long, killing if asked; (kills, restarts, updates/s, processes left, transitions inserted)."""
-    mark, kills, lines, rng = uuid.uuid4().hex, 0, [], random.Random(0)
-    with tempfile.TemporaryDirectory() as folder:
-        process = subprocess.Popen(
+class Run:
+    """A run in a folder of its own that is told to stop after so many seconds."""
+
+    def __init__(self, folder):
+        self.mark, self.lines = uuid.uuid4().hex, []
+        self.process = subprocess.Popen(
             [sys.executable, "-u", "-c", CODE, "--env-id", "Hopper-v5", "--total-timesteps", "100000000", "--prior-dir",
              str(ROOT / "priors"), "--learning-starts", "1000", "--buffer-size", "200000"], cwd=folder,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={**os.environ, "MARK": mark})
-        reader = threading.Thread(target=lambda: lines.extend(process.stdout))
-        reader.start()
-        while not any("updates/s" in line for line in lines):
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={**os.environ, "MARK": self.mark})
+        self.reader = threading.Thread(target=lambda: self.lines.extend(self.process.stdout))
+        self.reader.start()
+        while not any("updates/s" in line for line in self.lines):
+            assert self.process.poll() is None, "".join(self.lines)
             time.sleep(0.5)
-        start = time.time()
-        while time.time() - start < seconds and process.poll() is None:
-            time.sleep(EVERY)
-            if kill:
-                processes = marked(mark)
-                leaves = [pid for pid in processes if pid not in processes.values()
-                          and b"resource_tracker" not in Path(f"/proc/{pid}/cmdline").read_bytes()]
-                os.kill(rng.choice(sorted(leaves)[1:]), signal.SIGKILL)  # not the manager, which started first
-                kills += 1
-        process.send_signal(signal.SIGTERM)
-        status = process.wait(60)
-        reader.join()
-    time.sleep(5)
-    assert status == 143, "".join(lines[-20:])
-    restarts = sum("is started again" in line for line in lines)
-    progress = [line for line in lines if line.startswith("step ")]
-    rates = [float(re.search(r"([\d,]+) updates/s", line).group(1)) for line in progress][2:]
-    step = int(progress[-1].split()[1].replace(",", ""))
-    return kills, restarts, sum(rates) / len(rates), len(marked(mark)), step
+
+    def kill_one(self, rng):
+        """SIGKILL to an actor, or the evaluator."""
+        processes = marked(self.mark)
+        leaves = [pid for pid in processes if pid not in processes.values()
+                  and b"resource_tracker" not in Path(f"/proc/{pid}/cmdline").read_bytes()]
+        os.kill(rng.choice(sorted(leaves)[1:]), signal.SIGKILL)  # not the manager, which started first
+
+    def stop(self):
+        """(restarts, updates/s, step, MB of the learner's process, processes left)."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        resident = int(status.split("VmRSS:")[1].split()[0]) / 1000
+        self.process.send_signal(signal.SIGTERM)
+        assert self.process.wait(60) == 143, "".join(self.lines[-20:])
+        self.reader.join()
+        time.sleep(5)
+        progress = [line for line in self.lines if line.startswith("step ")]
+        rates = [float(re.search(r"([\d,]+) updates/s", line).group(1)) for line in progress][2:]
+        return (sum("is started again" in line for line in self.lines), sum(rates) / len(rates),
+                int(progress[-1].split()[1].replace(",", "")), round(resident), len(marked(self.mark)))
+
+
+def left_behind():
+    """Shared memory segments and multiprocessing's folders of sockets."""
+    return {*os.listdir("/dev/shm"), *Path("/tmp").glob("pymp-*")}
 
 
 def main(minutes):
     """Both runs and the table."""
-    before = set(os.listdir("/dev/shm")), set(Path("/tmp").glob("ca2e-*"))
-    alone = run(60 * minutes, kill=False)
-    killed = run(60 * minutes, kill=True)
-    after = set(os.listdir("/dev/shm")), set(Path("/tmp").glob("ca2e-*"))
-    rows = [("minutes of each run", minutes), ("kills", killed[0]), ("restarts", killed[1]),
-            ("steps lost at the most (53 a kill: a block, and n that waited)", 53 * killed[0]),
-            ("steps inserted meanwhile", killed[4]), ("updates/s, left alone", round(alone[2], 1)),
-            ("updates/s, with kills", round(killed[2], 1)), ("processes left", alone[3] + killed[3]),
-            ("shared memory segments and socket folders left", sum(len(b - a) for a, b in zip(before, after)))]
+    before, rng, kills = left_behind(), random.Random(0), 0
+    with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as other:
+        alone, killed = Run(one), Run(other)
+        start = time.time()
+        while time.time() - start < 60 * minutes and killed.process.poll() is None:
+            time.sleep(EVERY)
+            killed.kill_one(rng)
+            kills += 1
+        (_, rate, step, resident, left), (restarts, *others) = alone.stop(), killed.stop()
+    rows = [("minutes, both at once", minutes), ("kills", kills), ("restarts", restarts),
+            ("steps lost at the most (53 a kill: a block, and n that waited)", 53 * kills),
+            ("steps inserted, with kills", others[1]), ("steps inserted, left alone", step),
+            ("updates/s, with kills", round(others[0], 1)), ("updates/s, left alone", round(rate, 1)),
+            ("MB of the learner's process at the end, with kills", others[2]),
+            ("MB of the learner's process at the end, left alone", resident),
+            ("processes left", left + others[3]),
+            ("shared memory segments and socket folders left", len(left_behind() - before))]
     with open(ROOT / "benchmark" / "results" / "soak.csv", "w", newline="") as file:
         csv.writer(file).writerows([("what", "value"), *rows])
     for row in rows:

@@ -1,141 +1,194 @@
-"""Speed and memory of a CA2E script on this machine, with stable-baselines3 side by side.
+"""Speed and memory of the CA2E scripts on this machine, against their own limits and side by side with others.
 
     pip install -r benchmark/requirements.txt
-    python benchmark/speed.py dqn            # 8 minutes; writes benchmark/results/speed_dqn_atari.csv
-    python benchmark/speed.py ddpg           # 4 minutes; writes benchmark/results/speed_ddpg_mujoco.csv
+    python benchmark/speed.py dqn        # 12 minutes; benchmark/results/speed_dqn_atari.csv
+    python benchmark/speed.py ddpg       # 6 minutes; benchmark/results/speed_ddpg_mujoco.csv
+    python benchmark/speed.py scaling    # 8 minutes; benchmark/results/scaling.csv and scaling.png
+    python benchmark/speed.py replay     # 3 minutes; benchmark/results/speed_replay.csv
 
-DQN: both train Pong at 8 samples an insert (batch 32, every 4 steps), the same network (layer norm included), epsilon
-at its final value. DDPG: both train Hopper-v5 at one update (batch 128) a step, the same networks (64-64, layer norm,
-ReLU). No evaluation; in turn, A B A B, so that the ratio holds when the machine's speed drifts. Ours also computes
-priorities and importance weights, and, in DQN, the double-Q target (one more forward pass), which theirs does not.
+DQN: everyone trains Pong at 8 samples an insert (batch 32, every 4 steps), the same network (layer norm included),
+epsilon at its final value. DDPG: Hopper-v5 at one update (batch 128) a step, the same networks (64-64, layer norm,
+ReLU). No evaluation; in turn, A B A B, so that a ratio holds when the machine's speed drifts. Ours also computes
+priorities and importance weights, and, in DQN, the double-Q target (one more forward pass), which the others do not.
+`replay` needs torchrl, which at the time of writing has no build for the pinned torch: set TORCHRL_PYTHON to the
+interpreter of an environment that holds both.
 """
 
 import csv
-import multiprocessing as mp
+import json
 import os
 import platform
 import subprocess
 import sys
 import tempfile
 import time
-from multiprocessing import managers
 from pathlib import Path
 
 import numpy as np
 import torch
 
 ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmark" / "results"
 sys.path.insert(0, str(ROOT))
 import ca2e_ddpg_mujoco as ddpg  # noqa: E402
 import ca2e_dqn_atari as dqn  # noqa: E402
 
-dqn.BATCHES_PER_CALL = 1  # for the timing of a single batch; here, and in the manager process that imports this
-ROUNDS, SECONDS = 2, 30
+ROUNDS, SECONDS, WARM = 2, 30, 5
+CPU = torch.device("cpu")
+SCRIPTS = {"dqn": "ca2e_dqn_atari", "ddpg": "ca2e_ddpg_mujoco"}
+COMMON = ["--learning-starts", "1000", "--eval-frequency", "100000000", "--buffer-size", "100000", "--total-timesteps",
+          "100000000", "--prior-dir", str(ROOT / "priors")]
+DQN_FLAGS = ["--exploration-steps", "1"]
 
-CLOCK = """
-import time, sys
-import torch, torch.nn as nn, numpy as np, gymnasium as gym
-from stable_baselines3.common.callbacks import BaseCallback
-threads, seconds, start = int(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
-torch.set_num_threads(threads)
-class Clock(BaseCallback):
-    start = None
-    def _on_step(self):
-        if self.num_timesteps == start: self.start = time.time()
-        return self.start is None or time.time() - self.start < seconds
-def measure(model):
-    clock = Clock()
-    model.learn(10**7, callback=clock)
-    print((model.num_timesteps - start) / (time.time() - clock.start))
-"""
-SB3_DQN = CLOCK + """
-import ale_py
-from stable_baselines3 import DQN
-from stable_baselines3.common.env_util import make_atari_env
-from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
-from stable_baselines3.common.vec_env import VecFrameStack
-gym.register_envs(ale_py)
-class Features(BaseFeaturesExtractor):
-    def __init__(self, space):
-        super().__init__(space, 512)
-        self.layers = nn.Sequential(nn.Conv2d(4, 32, 8, 4), nn.ReLU(), nn.Conv2d(32, 64, 4, 2), nn.ReLU(),
-            nn.Conv2d(64, 64, 3), nn.ReLU(), nn.Flatten(), nn.Linear(3136, 512), nn.LayerNorm(512), nn.ReLU())
-    def forward(self, x): return self.layers(x)
-env = VecFrameStack(make_atari_env("PongNoFrameskip-v4", n_envs=1, seed=1), 4)
-measure(DQN("CnnPolicy", env, learning_rate=1e-4, buffer_size=20000, learning_starts=1000, batch_size=32, train_freq=4,
-            gradient_steps=1, target_update_interval=10000, exploration_fraction=1e-9, exploration_final_eps=0.1,
-            policy_kwargs=dict(features_extractor_class=Features, net_arch=[]), device="cpu"))
-"""
-SB3_DDPG = CLOCK + """
-import stable_baselines3.td3.policies as policies, stable_baselines3.common.policies as common
-from stable_baselines3 import DDPG
-from stable_baselines3.common.noise import NormalActionNoise
-def mlp(inputs, outputs, net_arch, activation_fn=nn.ReLU, squash_output=False, *_, **__):
-    layers, size = [], inputs
-    for units in net_arch:
-        layers += [nn.Linear(size, units), nn.LayerNorm(units), nn.ReLU()]
-        size = units
-    layers += [nn.Linear(size, outputs)] if outputs > 0 else []
-    return layers + ([nn.Tanh()] if squash_output else [])
-policies.create_mlp = common.create_mlp = mlp  # the same networks, layer norm included
-env = gym.make("Hopper-v5")
-model = DDPG("MlpPolicy", env, learning_rate=1e-3, buffer_size=100000, learning_starts=1000, batch_size=128,
-             train_freq=1, gradient_steps=1, tau=1e-3, policy_kwargs=dict(net_arch=[64, 64]), device="cpu",
-             action_noise=NormalActionNoise(np.zeros(3), 0.1 * np.ones(3)))
-assert sum(isinstance(layer, nn.LayerNorm) for layer in model.policy.modules()) == 8, model.policy
-measure(model)
-"""
-
-
-def ours(script, *flags):
-    """Steps/s of a whole CA2E run, from its progress lines, once it learns."""
-    with tempfile.TemporaryDirectory() as folder:
-        process = subprocess.Popen(
-            [sys.executable, "-u", str(ROOT / script), "--learning-starts", "1000", "--eval-frequency", "100000000",
-             "--buffer-size", "100000", "--total-timesteps", "1000000", "--prior-dir", str(ROOT / "priors"), *flags],
-            cwd=folder, stdout=subprocess.PIPE, text=True)
-        seen = []
-        for line in process.stdout:
-            if line.startswith("step "):
-                step, updates = int(line.split()[1].replace(",", "")), float(line.split("|")[2].split()[0])
-                if updates > 0:
-                    seen.append((time.time(), step))
-                if len(seen) > 1 and seen[-1][0] - seen[0][0] >= SECONDS - 1:
-                    break
-        process.terminate()
-        process.communicate()
-    return (seen[-1][1] - seen[0][1]) / (seen[-1][0] - seen[0][0])
-
-
-def theirs(code, threads):
-    """Steps/s of a stable-baselines3 agent, in a process of its own, once it learns."""
-    return float(subprocess.run([sys.executable, "-W", "ignore", "-c", code, str(threads), str(SECONDS), "1200"],
-                                capture_output=True, text=True, check=True).stdout.split()[-1])
-
-
-def sample_call(slots):
-    """Milliseconds of one manager call that refreshes 32 priorities and samples a batch of 32 from slots: median."""
-    args = dqn.Args(num_nature_actors=1, num_prior_actors=0, buffer_size=slots, local_buffer_size=10,
-                    learning_starts=0, samples_per_insert=0)
-    context = mp.get_context("forkserver")
-    manager = managers.BaseManager(ctx=context)
-    manager.register("PrioritizedReplay", dqn.PrioritizedReplay)
-    manager.start()
-    replay = manager.PrioritizedReplay(
-        args, [], {"global_step": 0, "prior_steps": 0, "updates": 0, "evaluations": [], "roles": [0]})
-    priorities = np.random.default_rng(0).random(slots)
-    for first in range(0, slots - 100, 10_000):
-        ids = np.arange(first, min(first + 10_000, slots - 100))
-        replay.add(0, 0, int(ids[-1]) + 1, ids, priorities[ids], [])
-    ids, new = np.zeros(0, np.int64), np.zeros(0)
-    times = []
-    for _ in range(3000):
+# A script as it is, with a clock around what its learner does: prints a line of JSON after WARM + SECONDS of learning.
+PIPELINE = f"""
+import json, sys, time
+sys.path.insert(0, {str(ROOT)!r})
+import SCRIPT as ca2e
+launched, spent = float(sys.argv.pop(1)), dict.fromkeys(("update", "manager call", "gather", "publish", "held"), 0.0)
+def timed(name, call):
+    def wrapper(*args):
         start = time.perf_counter()
-        ids, _, _, _ = replay.sample(ids, new)
+        result = call(*args)
+        spent[name] += time.perf_counter() - start
+        return result
+    return wrapper
+class Replay:
+    def __init__(self, replay):
+        self.sample = timed("manager call", replay.sample)
+original, ca2e.gather, ca2e.publish = ca2e.learner, timed("gather", ca2e.gather), timed("publish", ca2e.publish)
+def learner(args, agent, replay, store, weights):
+    agent.update = timed("update", agent.update)
+    working = first = None
+    for state, events, metrics, updates in original(args, agent, Replay(replay), store, weights):
+        now, step, total = time.time(), state["global_step"], state["updates"]
+        if working is None and (store.array["steps"].reshape(args.num_actors, -1)[:, 0] > 0).all():
+            working = now - launched  # every actor has delivered its first block
+        if first is None and updates:
+            first = now
+        if first and now - first > {WARM} and working and not hasattr(agent, "base"):
+            agent.base = now, step, total, dict(spent)
+        if hasattr(agent, "base") and now - agent.base[0] > {SECONDS}:
+            wall = now - agent.base[0]
+            shares = {{name: (spent[name] - agent.base[3][name]) / wall for name in spent}}
+            print(json.dumps({{"steps/s": (step - agent.base[1]) / wall, "updates/s": (total - agent.base[2]) / wall,
+                              "start-up": working, **shares}}), flush=True)
+            sys.exit(0)
+        start = time.perf_counter()
+        yield state, events, metrics, updates
+        if updates == 0:
+            spent["held"] += time.perf_counter() - start
+ca2e.learner = learner
+ca2e.main(ca2e.parse())
+"""
+
+
+def pipeline(kind, *flags):
+    """A whole run: steps/s, updates/s, seconds to start, and the shares of the learner's time."""
+    with tempfile.TemporaryDirectory() as folder:
+        process = subprocess.run(
+            [sys.executable, "-u", "-c", PIPELINE.replace("SCRIPT", SCRIPTS[kind]), str(time.time()), *COMMON,
+             *(DQN_FLAGS if kind == "dqn" else []), *flags],
+            cwd=folder, capture_output=True, text=True)
+    found = [line for line in process.stdout.splitlines() if line.startswith("{")]
+    if not found:
+        sys.exit(process.stdout + process.stderr)
+    return json.loads(found[-1])
+
+
+def theirs(*arguments, python=sys.executable):
+    """What others.py prints last."""
+    process = subprocess.run([python, "-W", "ignore", str(ROOT / "benchmark" / "others.py"), *map(str, arguments)],
+                             capture_output=True, text=True)
+    if process.returncode:
+        sys.exit(process.stderr[-2000:])
+    return json.loads(process.stdout.splitlines()[-1])
+
+
+def milliseconds(call, repeats):
+    """Of a call: median."""
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        call()
         times.append(time.perf_counter() - start)
-        ids, new = ids.ravel(), np.full(ids.size, 0.5)
-    manager.shutdown()
     return 1000 * float(np.median(times))
+
+
+def bare_update(agent, env, size):
+    """Milliseconds of the update on a batch of size that is there already, on one thread."""
+    rng, frames, actions = np.random.default_rng(0), env.single_observation_space, env.single_action_space
+    states = (rng.random((2, size, *frames.shape)) * (255 if frames.dtype == np.uint8 else 1)).astype(frames.dtype)
+    column = np.ones(size, np.float32)
+    batch = (states[0], np.zeros((size, *actions.shape), actions.dtype), column, column, states[1], column)
+    batch = [torch.from_numpy(array) for array in batch]
+    return milliseconds(lambda: agent.update(batch, 1), 1000 if size > 32 else 100)
+
+
+def one_step(module, env, network):
+    """Milliseconds of an actor's forward pass, and of a step of its environment."""
+    states, _ = env.reset(seed=1)
+
+    def forward():
+        with torch.inference_mode():
+            network(torch.from_numpy(states))
+
+    env.action_space.seed(1)
+    return milliseconds(forward, 1000), milliseconds(lambda: env.step(env.action_space.sample()), 1000)
+
+
+def filled(module, args, env):
+    """A replay in a manager's process, and its shared memory, both full; (crew, store, a call that adds a block)."""
+    state = {"global_step": 0, "prior_steps": 0, "updates": 0, "evaluations": [], "prior_replay_share": 0.0,
+             "prior_batch_share": 0.0, "roles": [0]}
+    store = module.SharedArray(args.part, module.slot(env))
+    for first in range(0, args.part, 1000):
+        store.array[first : first + 1000] = np.ones(1, store.array.dtype)
+    store.array["id"], store.array["steps"], store.array["age"] = np.arange(args.part), 3, 4
+    context = module.mp.get_context("forkserver")
+    manager = module.managers.BaseManager(ctx=context)
+    manager.start()
+    replay, head = manager.PrioritizedReplay(args, [], state), 0
+    rng = np.random.default_rng(0)
+
+    def add():
+        nonlocal head
+        ids = np.arange(head, head + args.local_buffer_size)
+        head += args.local_buffer_size
+        replay.add(0, 0, head, ids, rng.random(len(ids)), [])
+
+    for _ in range(args.part // args.local_buffer_size - 2):
+        add()
+    return manager, replay, store, add
+
+
+def calls(module, args, env, size):
+    """Milliseconds a batch: the manager's sample, gather, copy; a call: add, my_turn."""
+    manager, replay, store, add = filled(module, args, env)
+    n, device = module.BATCHES_PER_CALL, torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    ids, priorities = np.zeros(0, np.int64), np.zeros(0)
+
+    def sample():
+        nonlocal ids, priorities, weights
+        ids, weights, _, _ = replay.sample(ids.ravel(), priorities)
+        priorities = np.full(ids.size, 0.5)
+
+    def gather():
+        nonlocal batches
+        batches = module.gather(store.array, ids, weights, args)
+
+    def copy():
+        for column in batches:
+            torch.from_numpy(column).to(device)
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+
+    weights = batches = None
+    found = {"manager: sample": milliseconds(sample, 100) / n, "gather": milliseconds(gather, 30) / n,
+             "copy to the device": milliseconds(copy, 30) / n, "manager: add, a block of 50": milliseconds(add, 20),
+             "manager: my_turn": milliseconds(lambda: replay.my_turn(0), 500)}
+    manager.shutdown()
+    return found
 
 
 def memory(slots):
@@ -152,60 +205,141 @@ def memory(slots):
     return found
 
 
-def update(agent, env, size):
-    """Milliseconds of the bare update on a batch of size that is there, on one thread: median."""
-    rng, times, frames, actions = np.random.default_rng(0), [], env.single_observation_space, env.single_action_space
-    states = (rng.random((2, size, *frames.shape)) * (255 if frames.dtype == np.uint8 else 1)).astype(frames.dtype)
-    column = np.ones(size, np.float32)
-    batch = (states[0], np.zeros((size, *actions.shape), actions.dtype), column, column, states[1], column)
-    batch = [torch.from_numpy(array) for array in batch]
+class Table:
+    """Rows (what, value, unit), printed as they come."""
+
+    def __init__(self):
+        self.rows = [["machine", f"{os.cpu_count()} cores, {platform.machine()}, torch {torch.__version__}", ""]]
+
+    def __call__(self, what, value, unit):
+        self.rows.append([what, f"{value:.4g}", unit])
+        print(f"{what}: {value:.4g} {unit}", flush=True)
+
+    def write(self, name):
+        """benchmark/results/<name>.csv"""
+        with open(RESULTS / f"{name}.csv", "w", newline="") as file:
+            csv.writer(file).writerows([["what", "value", "unit"], *self.rows])
+
+
+def pipelines(kind):
+    """Limits, the pipeline's share of them, and the others, for one script."""
     torch.set_num_threads(1)
-    for _ in range(1000 if size > 32 else 100):
-        start = time.perf_counter()
-        agent.update(batch, 0)
-        times.append(time.perf_counter() - start)
-    return 1000 * float(np.median(times))
-
-
-def main(kind):
-    """Measures everything and writes the table."""
-    rows, cores, cpu = [], os.cpu_count(), torch.device("cpu")
-    script = {"dqn": "ca2e_dqn_atari", "ddpg": "ca2e_ddpg_mujoco"}[kind]
-
-    def row(what, value, unit):
-        rows.append([what, round(value, 3), unit])
-        print(f"{what}: {value:.3f} {unit}", flush=True)
-
+    table, cores = Table(), os.cpu_count()
+    common = dict(num_nature_actors=1, num_prior_actors=0, buffer_size=20_000, total_timesteps=10**9,
+                  learning_starts=0, samples_per_insert=0)
     if kind == "dqn":
-        for slots in (10_000, 100_000, 1_000_000):
-            row(f"manager call, a batch of 32 from {slots:,}", sample_call(slots), "ms")
+        env, module, size = dqn.make_atari("PongNoFrameskip-v4"), dqn, 32
+        variants = {"float32": [], "bfloat16": ["--bf16"]}
+        agents = {name: dqn.DQN(dqn.Args(bf16=bool(flags)), env, CPU, 0) for name, flags in variants.items()}
+        network = agents["float32"].online
+        others = {"stable-baselines3 DQN": "sb3_dqn", "CleanRL's dqn_atari loop": "cleanrl_dqn"}
         for name, value in zip(("created", "half full", "full"), memory(1_000_000)):
-            row(f"replay of 1,000,000, {name}", value, "GB")
-        env = dqn.make_atari("PongNoFrameskip-v4")
-        for name, bf16 in (("float32", False), ("bfloat16", True)):
-            row(f"bare update, one thread, {name}", update(dqn.DQN(dqn.Args(bf16=bf16), env, cpu, 0), env, 32), "ms")
-        mine = {"CA2E-DQN": ["--exploration-steps", "1"], "CA2E-DQN --bf16": ["--exploration-steps", "1", "--bf16"]}
-        other = {f"SB3 DQN, {threads} threads": (SB3_DQN, threads) for threads in sorted({1, cores})}
+            table(f"replay of 1,000,000, {name}", value, "GB")
     else:
-        env = ddpg.make_control("Hopper-v5")
-        row("bare update, one thread", update(ddpg.DDPG(ddpg.Args(), env, cpu, 0), env, 128), "ms")
-        mine = {"CA2E-DDPG": []}
-        other = {f"SB3 DDPG, {threads} threads": (SB3_DDPG, threads) for threads in sorted({1, cores})}
-    speeds = {name: [] for name in (*mine, *other)}
+        env, module, size = ddpg.make_control("Hopper-v5"), ddpg, 128
+        variants, agents = {"float32": []}, {"float32": ddpg.DDPG(ddpg.Args(), env, CPU, 0)}
+        network, others = agents["float32"].online.actor, {"stable-baselines3 DDPG": "sb3_ddpg"}
+
+    forward, step = one_step(module, env, network)
+    table("an actor's forward pass", forward, "ms")
+    table("a step of the environment", step, "ms")
+    for what, value in calls(module, module.Args(**common), env, size).items():
+        table(f"{what}{'' if what.startswith('manager: a') or 'turn' in what else ', a batch'}", value, "ms")
+    for name, flags in variants.items():
+        for turn in range(ROUNDS):  # the learner has a core of its own: one actor, and the rate limit is off
+            limit = bare_update(agents[name], env, size)
+            table(f"bare update, {name}, round {turn + 1}", limit, "ms")
+            free = pipeline(kind, *"--samples-per-insert 0 --num-nature-actors 1 --num-prior-actors 0".split(), *flags)
+            table(f"one actor, rate limit off, {name}: updates/s / the limit", free["updates/s"] * limit / 1000, "")
+            table("  waiting for the replay (manager call, gather)", free["manager call"] + free["gather"], "of the time")
+            table("  steps/s of the one actor / its limit", free["steps/s"] * (forward + step) / 1000, "")
+    speeds = {f"CA2E, {name}": [] for name in variants}
+    speeds |= {f"{name}, {threads} threads": [] for name in others for threads in sorted({1, cores})}
     for turn in range(ROUNDS):
         for name, found in speeds.items():
-            found.append(ours(script + ".py", *mine[name]) if name in mine else theirs(*other[name]))
-            row(f"{name}, round {turn + 1}", found[-1], "steps/s")
-    best = [max(pair) for pair in zip(*(speeds[name] for name in other))]
-    for name in mine:
-        ratios = [a / b for a, b in zip(speeds[name], best)]
-        row(f"{name} / the better SB3, median of rounds", float(np.median(ratios)), "times")
-    with open(ROOT / "benchmark" / "results" / f"speed_{script.removeprefix('ca2e_')}.csv", "w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["what", "value", "unit"])
-        writer.writerow(["machine", f"{cores} cores, {platform.machine()}, torch {torch.__version__}", ""])
-        writer.writerows(rows)
+            if name.startswith("CA2E"):
+                run = pipeline(kind, *variants[name.split(", ")[1]])
+                found.append(run["steps/s"])
+                table(f"{name}: command to 8 actors that have delivered", run["start-up"], "s")
+                for part in ("update", "manager call", "gather", "publish", "held"):
+                    table(f"{name}: learner's time in {part}", run[part], "of the time")
+            else:
+                label, threads = name.removesuffix(" threads").rsplit(", ", 1)
+                found.append(theirs(others[label], threads, SECONDS))
+            table(f"{name}, round {turn + 1}", found[-1], "steps/s")
+    for label in others:
+        best = [max(pair) for pair in zip(*(found for name, found in speeds.items() if name.startswith(label)))]
+        for name in variants:
+            ratios = [a / b for a, b in zip(speeds[f"CA2E, {name}"], best)]
+            table(f"CA2E, {name} / {label}, the better of its two, median of rounds", float(np.median(ratios)), "times")
+    table.write(f"speed_{SCRIPTS[kind].removeprefix('ca2e_')}")
+
+
+def scaling():
+    """Steps/s, and the learner's waiting, with 1 to 16 actors; the manager's calls with 10k to 1M slots; a plot."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    table, numbers, sizes = Table(), (1, 2, 4, 8, 16), (10_000, 100_000, 1_000_000)
+    figure, axes = plt.subplots(1, 3, figsize=(15, 4))
+    for kind, colour in (("dqn", "tab:red"), ("ddpg", "tab:blue")):
+        runs = [pipeline(kind, "--num-prior-actors", "0", "--num-nature-actors", str(n),
+                         *(["--bf16"] if kind == "dqn" else [])) for n in numbers]
+        waiting = [run["manager call"] + run["gather"] for run in runs]
+        for n, run, share in zip(numbers, runs, waiting):
+            table(f"{kind}, {n} actors", run["steps/s"], "steps/s")
+            table(f"{kind}, {n} actors: learner waits for the replay", share, "of the time")
+            table(f"{kind}, {n} actors: learner held by the rate limit", run["held"], "of the time")
+        axes[0].plot(numbers, [run["steps/s"] / runs[0]["steps/s"] for run in runs], "o-", color=colour,
+                     label=f"{kind}: {runs[0]['steps/s']:.0f} steps/s with one")
+        axes[1].plot(numbers, waiting, "o-", color=colour, label=f"{kind}: manager call and gather")
+        axes[1].plot(numbers, [run["held"] for run in runs], "o--", color=colour, label=f"{kind}: no data yet")
+        module, size = (dqn, 32) if kind == "dqn" else (ddpg, 128)
+        env = dqn.make_atari("PongNoFrameskip-v4") if kind == "dqn" else ddpg.make_control("Hopper-v5")
+        found = [calls(module, module.Args(
+            num_nature_actors=1, num_prior_actors=0, buffer_size=slots, total_timesteps=10**9, learning_starts=0,
+            samples_per_insert=0), env, size) for slots in sizes]
+        for slots, values in zip(sizes, found):
+            for what in ("manager: sample", "gather"):
+                table(f"{kind}, {slots:,} slots: {what}, a batch", values[what], "ms")
+        for what, style in (("manager: sample", "o-"), ("gather", "o--")):
+            axes[2].plot(sizes, [values[what] for values in found], style, color=colour, label=f"{kind}: {what}, a batch")
+    axes[0].set(xlabel="actors", ylabel="steps/s, as a multiple of one actor's", xscale="log")
+    axes[1].set(xlabel="actors", ylabel="share of the learner's time", xscale="log")
+    axes[2].set(xlabel="slots", ylabel="ms a batch", xscale="log", ylim=(0, None))
+    for axis in axes:
+        axis.legend(fontsize=8)
+        axis.grid(alpha=0.3)
+    for axis in axes[:2]:
+        axis.set_xticks(numbers, numbers)
+    figure.tight_layout()
+    figure.savefig(RESULTS / "scaling.png", dpi=90)
+    table.write("scaling")
+
+
+def replay():
+    """Priorities handed in, and a batch sampled and gathered, Hopper's transitions: through the manager; torchrl's."""
+    table, env = Table(), ddpg.make_control("Hopper-v5")
+    for slots in (10_000, 1_000_000):
+        other = theirs("torchrl", slots, python=os.environ.get("TORCHRL_PYTHON", sys.executable))
+        for size in (32, 128, 512):
+            args = ddpg.Args(num_nature_actors=1, num_prior_actors=0, buffer_size=slots, total_timesteps=10**9,
+                             learning_starts=0, samples_per_insert=0, batch_size=size)
+            found = calls(ddpg, args, env, size)
+            mine = found["manager: sample"] + found["gather"]
+            table(f"{slots:,} slots, batch {size}: CA2E, through the manager, {ddpg.BATCHES_PER_CALL} a call", mine, "ms")
+            table(f"{slots:,} slots, batch {size}: torchrl, in the process", other[str(size)], "ms")
+            table(f"{slots:,} slots, batch {size}: torchrl / CA2E", other[str(size)] / mine, "times")
+        table(f"{slots:,} slots: CA2E, adds/s, blocks of 50", 50_000 / found["manager: add, a block of 50"], "1/s")
+        table(f"{slots:,} slots: torchrl, adds/s, blocks of 50", other["adds"], "1/s")
+        table(f"{slots:,} slots: CA2E, bytes a transition",
+              np.dtype(ddpg.slot(env), align=True).itemsize + 8 + 1 + 16 * (1 << (slots - 1).bit_length()) / slots, "B")
+        table(f"{slots:,} slots: torchrl, bytes a transition", other["bytes"], "B")
+    table.write("speed_replay")
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    what = sys.argv[1]
+    {"scaling": scaling, "replay": replay}.get(what, lambda: pipelines(what))()

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import ca2e_ddpg_mujoco as ddpg
 import ca2e_dqn_atari as ca2e
 
 PRIOR = Path(__file__).parents[1] / "priors" / "PongNoFrameskip-v4" / "n-step-double-dqn.pt"
@@ -103,7 +104,81 @@ def test_a_run_folder_that_cannot_be_written(tmp_path, monkeypatch):
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_update(tmp_path, monkeypatch):
     message = refused(tmp_path, monkeypatch, num_prior_actors=0, num_nature_actors=1, sync=True, learning_starts=50,
                       total_timesteps=2000, learning_rate=float("inf"), buffer_size=2000)
-    assert "no longer finite by update" in message
+    assert message.startswith("error: the loss of update 2 is not finite"), message
+
+
+def test_a_loss_that_overflows_though_its_td_error_is_finite(tmp_path, monkeypatch):
+    agent_update = ca2e.DQN.update
+
+    def update(agent, batch, global_step):
+        td_errors, metrics = agent_update(agent, batch, global_step)
+        update.calls += 1
+        return td_errors * (1e25 if update.calls == 7 else 1), metrics
+
+    update.calls = 0
+    monkeypatch.setattr(ca2e.DQN, "update", update)
+    message = refused(tmp_path, monkeypatch, num_prior_actors=0, num_nature_actors=1, sync=True, learning_starts=50,
+                      total_timesteps=2000, buffer_size=2000)
+    assert message.startswith("error: the loss of update 7 is not finite"), message
+
+
+def test_weights_that_are_not_finite_are_neither_saved_nor_loaded(tmp_path, monkeypatch):
+    env = ddpg.make_control("InvertedPendulum-v5")
+    agent, state = ddpg.DDPG(ddpg.Args(), env, torch.device("cpu"), 0), {"updates": 7, "evaluations": [], "global_step": 9}
+    args, path = ddpg.Args(env_id="InvertedPendulum-v5"), tmp_path / "agent.pt"
+    ddpg.save_agent(args, path, agent, state)
+    before = path.read_bytes()
+    with torch.no_grad():
+        agent.online.critic.network[0].weight[0, 0] = float("nan")
+    with pytest.raises(SystemExit, match="no longer finite at update 7, not saved"):
+        ddpg.save_agent(args, path, agent, state)
+    assert path.read_bytes() == before
+    prior = torch.load(PRIOR, weights_only=True)
+    prior["network"]["network.0.weight"][0] = float("inf")
+    with_prior(tmp_path, prior)
+    assert "holds weights that are not finite" in refused(tmp_path, monkeypatch)
+
+
+def resume(monkeypatch, folder, module=ddpg, *arguments):
+    """What --resume of the folder says."""
+    monkeypatch.setattr("sys.argv", ["script", "--resume", str(folder), *arguments])
+    with pytest.raises(SystemExit) as exit_:
+        module.main(module.parse())
+    assert "\n" not in str(exit_.value) and str(exit_.value).startswith("error: ")
+    return str(exit_.value)
+
+
+def test_a_run_that_cannot_be_resumed(tmp_path, monkeypatch):
+    env, path = ddpg.make_control("InvertedPendulum-v5"), tmp_path / "agent.pt"
+    args = ddpg.Args(env_id="InvertedPendulum-v5", num_prior_actors=0, total_timesteps=6000)
+    state = {"global_step": 9, "prior_steps": 0, "updates": 7, "evaluations": [], "prior_replay_share": 0.0,
+             "prior_batch_share": 0.0, "roles": [0, 1, 2, 3, 4]}
+    agent = ddpg.DDPG(args, env, torch.device("cpu"), 0)
+    cannot = "no agent.pt that this version can go on from"
+    assert cannot in resume(monkeypatch, tmp_path)  # there is none
+    path.write_bytes(b"no checkpoint")
+    assert cannot in resume(monkeypatch, tmp_path)
+    ddpg.save_agent(args, path, agent, state)
+    assert cannot in resume(monkeypatch, tmp_path, ca2e)  # the other script's
+    good = torch.load(path, weights_only=True)
+
+    def changed(**values):
+        torch.save({**good, **values}, path)
+        return resume(monkeypatch, tmp_path)
+
+    assert cannot in changed(args={**good["args"], "a_newer_flag": 1})
+    assert cannot in changed(args={**good["args"], "tau": "0.1"})
+    assert "has the format 2, not 1" in changed(format=2)
+    assert "by another version" in changed(state={**state, "global_step": "9"})
+    assert "by another version" in changed(state={**state, "roles": [0]})
+    assert "by another version" in changed(state={key: state[key] for key in list(state)[1:]})
+    assert "cannot be resumed" in changed(optimizer={})
+    assert "cannot be resumed" in changed(critic={})
+
+    (tmp_path / "evil.py").write_text(f"open({str(tmp_path / 'it ran')!r}, 'w')")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert cannot in changed(args={**good["args"], "env_id": "evil:Hopper-v5"}, env_id="evil:Hopper-v5")
+    assert not (tmp_path / "it ran").exists()
 
 
 def test_zeros_that_would_only_fail_later(tmp_path, monkeypatch):

@@ -297,6 +297,19 @@ def test_actors_held_by_the_rate_limit_take_turns():
     assert replay.my_turn(0)
 
 
+def test_an_actor_that_hangs_holds_up_nobody_for_long(monkeypatch):
+    replay, args = make_replay(learning_starts=100, samples_per_insert=1.0)
+    now = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    replay.inserted = 10_000
+    assert not replay.my_turn(1) and not replay.my_turn(0)
+    replay.sampled = 10_000
+    now[0] += 9
+    assert not replay.my_turn(0)  # actor 1 came first
+    now[0] += 2
+    assert replay.my_turn(0)
+
+
 def test_no_actor_inserts_beyond_the_total():
     replay, args = make_replay(total_timesteps=2000)
     assert replay.my_turn(0)

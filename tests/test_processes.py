@@ -71,10 +71,10 @@ class Run:
         return found
 
     def leaves(self):
-        """The manager, the actors and the evaluator, which are children of the fork server."""
+        """The manager, the actors and the evaluator, in the order of their starts; children of the fork server."""
         pids = [pid for pid in self.descendants() if "resource_tracker" not in command(pid)]
         parents = {parent(pid) for pid in pids}
-        return [pid for pid in pids if pid not in parents]
+        return sorted((pid for pid in pids if pid not in parents), key=started)
 
     def assert_nothing_stays(self, seconds=5):
         deadline = time.time() + seconds
@@ -102,14 +102,17 @@ def test_a_run_learns_logs_saves_and_leaves_nothing_behind(tmp_path):
     owed = 8 * (state["global_step"] - 400) / 32
     assert owed - 1 <= state["updates"] <= owed  # every step got its updates
     assert checkpoint["average_return"] < -15 and len(state["evaluations"]) >= 1
+    events = scalars(agent.parent)
+    assert events["charts/eval_return"] and events["charts/final_return"][0].step == state["global_step"]
 
+
+def scalars(folder):
+    """TensorBoard's, by name."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    events = EventAccumulator(str(agent.parent))
+    events = EventAccumulator(str(folder))
     events.Reload()
-    names = set(events.Tags()["scalars"])
-    assert {"charts/eval_return", "charts/final_return"} <= names
-    assert events.Scalars("charts/final_return")[0].step == state["global_step"]
+    return {name: events.Scalars(name) for name in events.Tags()["scalars"]}
 
 
 def saved_state(folder):
@@ -160,23 +163,19 @@ def test_ctrl_c_sigkill_and_sigterm_then_each_time_resumed_end_at_the_same_step_
     last = saved_state(folder)
     assert total <= last["global_step"] < total + 3 * 50  # as the unbroken run above
     assert last["evaluations"][: len(third["evaluations"])] == third["evaluations"]
-
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    events = EventAccumulator(str(folder))
-    events.Reload()
-    evaluations = events.Scalars("charts/eval_return")
+    evaluations = scalars(folder)["charts/eval_return"]
     steps = [event.step for event in evaluations]
-    assert steps == sorted(set(steps)) and steps[0] < first["global_step"] < steps[-1]
+    assert steps == sorted(set(steps)) and steps[0] < third["global_step"] < steps[-1]
     assert [event.value for event in evaluations] == pytest.approx(last["evaluations"])
 
 
 @linux
-@pytest.mark.parametrize("number, status, seconds", [(signal.SIGINT, 130, 0.0), (signal.SIGTERM, 143, 0.7)])
-def test_a_stop_while_children_are_starting(number, status, seconds, tmp_path):
+@pytest.mark.parametrize("number, status, processes", [(signal.SIGINT, 130, 1), (signal.SIGTERM, 143, 6)])
+def test_a_stop_while_children_are_starting(number, status, processes, tmp_path):
     run = Run(tmp_path, *PENDULUM, "--total-timesteps", "1000000")
     run.wait_for("nature + ")
-    time.sleep(seconds)
+    while len(run.descendants()) < processes:  # 6: the learner, two helpers, the manager, two actors of three
+        time.sleep(0.01)
     os.killpg(run.process.pid, number)
     assert run.end(20) == status, run.output
     assert "Traceback" not in run.output and run.output.count("go on with `python ") == 1
@@ -195,7 +194,7 @@ def test_no_torn_transition_is_ever_learned_from_while_actors_die_at_every_point
     time.sleep(4)
     rng, kills = random.Random(0), 0
     for _ in range(12):  # ... and wherever they are, the evaluator too
-        leaves = sorted(run.leaves())[1:]  # but the manager, which started first
+        leaves = run.leaves()[1:]  # but the manager, which started first
         if leaves:
             os.kill(rng.choice(leaves), signal.SIGKILL)
             kills += 1
@@ -205,6 +204,10 @@ def test_no_torn_transition_is_ever_learned_from_while_actors_die_at_every_point
     status = run.end(20)
     assert "torn" not in run.output and kills >= 8, run.output
     assert all(run.output.count(f"actor {index} died (status -9)") >= 2 for index in range(3)), run.output
+    assert int(run.output.split("checked ")[1].split()[0]) > 10_000
+    (events,) = tmp_path.glob("runs/*")
+    events = scalars(events)
+    assert events["charts/restarts"][-1].value >= 1 and events["charts/updates"][-1].value > 100
     assert status == 130, run.output
     run.assert_nothing_stays()
 
@@ -245,6 +248,34 @@ def test_running_free_as_the_paper_does_comes_to_an_end(tmp_path):
 
 
 @linux
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs the device that is always full")
+def test_a_disk_that_is_full_when_a_run_is_stopped(tmp_path):
+    run = Run(tmp_path, *PENDULUM, "--total-timesteps", "1000000")
+    run.wait_for("nature + ")
+    while not (found := list(tmp_path.glob("runs/*/agent.pt"))):  # saved for the first time
+        time.sleep(0.01)
+    before = found[0].read_bytes()
+    found[0].with_suffix(".tmp").symlink_to("/dev/full")
+    run.process.terminate()
+    assert run.end(20) == 1, run.output
+    assert run.output.strip().splitlines()[-1].startswith("error: cannot save") and "Traceback" not in run.output
+    assert found[0].read_bytes() == before
+    run.assert_nothing_stays()
+
+
+@linux
+def test_a_loss_that_is_not_finite_ends_the_run_and_the_checkpoint_before_it_can_be_resumed(tmp_path):
+    run = Run(tmp_path, *PENDULUM, "--critic-learning-rate", "inf")
+    assert run.end(60) == 1, run.output
+    assert run.output.strip().splitlines()[-1].startswith("error: the loss of update ") and "Traceback" not in run.output
+    run.assert_nothing_stays()
+    (agent,) = tmp_path.glob("runs/*/agent.pt")
+    run = Run(tmp_path, "--resume", str(agent.parent), "--critic-learning-rate", "0.001")
+    assert run.end() == 0, run.output
+    assert saved_state(agent.parent)["global_step"] >= 1000
+
+
+@linux
 def test_nothing_outlives_a_learner_that_is_killed(tmp_path):
     run = Run(tmp_path, *PENDULUM, "--total-timesteps", "1000000")
     run.wait_for("nature + ")
@@ -273,7 +304,7 @@ def test_a_killed_actor_is_started_again_and_a_killed_manager_ends_the_run_in_on
     run = Run(tmp_path, *PENDULUM, "--total-timesteps", "1000000")
     run.wait_for("nature + ")
     run.wait_for("updates/s")
-    manager, *children = leaves = sorted(run.leaves())
+    manager, *children = leaves = run.leaves()
     assert len(leaves) == 5  # manager, three actors, evaluator, which started last
     assert_nothing_listens_on_a_network_address(run)
     for victim in children[-2:]:
@@ -291,6 +322,12 @@ def test_a_killed_actor_is_started_again_and_a_killed_manager_ends_the_run_in_on
 
 def command(pid):
     return Path(f"/proc/{pid}/cmdline").read_text()
+
+
+def started(pid):
+    with contextlib.suppress(OSError):
+        return int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[19])
+    return 0
 
 
 def parent(pid):

@@ -2,11 +2,12 @@
 
     python tests/torn_steps.py --num-prior-actors 0 ...     # exits with 1 and a line at the first torn transition
 
-An observation is 32 times the same number, episode * 1000 + t, episodes drawn at random and 100 steps long; the reward
-is (observation mod 1000). So a transition is whole if its states are each of one number, next_state is three steps further
-(fewer at an episode's end), and its return is that of the steps between. Two names in the process environment cause
-faults: RAISE lets actor 1 raise; KILL lets actor 0 die in the middle of calls to the manager, actor 1 in the middle of
-copying the weights, actor 2 in the middle of writing a block.
+An observation is 32 times the same number, episode * 1000 + t, episodes drawn at random and 100 steps long; the reward is
+(observation mod 1000); a state is a stack of three observations, as Atari's is of four. So a transition is whole if its
+observations are each of one number and follow one another (zeros before the episode's first), next_state is three steps
+further (fewer at an episode's end), and its return is that of the steps between. Two names in the process environment
+cause faults: RAISE lets actor 1 raise; KILL lets actor 0 die in the middle of calls to the manager, actor 1 in the
+middle of copying the weights, actor 2 in the middle of writing a block.
 """
 
 import multiprocessing as mp
@@ -25,6 +26,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import ca2e_ddpg_mujoco as ca2e  # noqa: E402
 
 LENGTH = 100
+ca2e.STACK = 3
 
 
 class Counter(gym.Env):
@@ -98,24 +100,34 @@ if "KILL" in os.environ and __name__ == "__mp_main__":  # in a child
     die_half_way()
 
 
+def stack(newest):
+    """(B,) numbers -> (B, 3, 1): what a state of that newest observation holds."""
+    numbers = newest[:, None] - np.arange(ca2e.STACK - 1, -1, -1)
+    return (numbers * (numbers // 1000 == newest[:, None] // 1000))[..., None]
+
+
 def check(states, actions, returns, discounts, next_states, weights):
-    """Stops the run at a transition that has a weight and is not whole."""
+    """Stops the run at a transition that has a weight and is not whole; returns how many it looked at."""
     whole = weights > 0
-    now, later = states[whole, 0].astype(np.int64), next_states[whole, 0].astype(np.int64)
-    t, steps = now[:, 0] % 1000, later[:, 0] - now[:, 0]
+    states, next_states = states[whole].astype(np.int64), next_states[whole].astype(np.int64)
+    now, later = states[:, -1, 0], next_states[:, -1, 0]
+    t, steps = now % 1000, later - now
     gamma = np.float32(0.99)
     want = sum((i < steps) * gamma**i * (t + i + 1) for i in range(3))
-    fine = ((now == now[:, :1]) & (later == later[:, :1])).all(1) & (steps == np.minimum(3, LENGTH - t))
+    fine = ((states == stack(now)) & (next_states == stack(later))).all((1, 2)) & (steps == np.minimum(3, LENGTH - t))
     fine &= np.isclose(returns[whole], want, rtol=1e-4) & np.isclose(discounts[whole], gamma**steps)
     if not fine.all():
-        sys.exit(f"error: torn: {now[~fine][0]} {later[~fine][0]} {returns[whole][~fine][0]} {want[~fine][0]}")
+        sys.exit(f"error: torn: {states[~fine][0]} {next_states[~fine][0]} {returns[whole][~fine][0]} {want[~fine][0]}")
+    return len(fine)
 
 
 class Checked(ca2e.DDPG):
     """The agent, which looks at every batch before it learns from it."""
 
+    checked = 0
+
     def update(self, batch, global_step):
-        check(*(tensor.numpy() for tensor in batch))
+        Checked.checked += check(*(tensor.numpy() for tensor in batch))
         return super().update(batch, global_step)
 
 
@@ -123,4 +135,7 @@ if __name__ == "__main__":
     ca2e.DDPG = Checked
     if "RAISE" not in os.environ:
         ca2e.DEATHS_A_MINUTE = 1_000_000
-    ca2e.main(ca2e.parse())
+    try:
+        ca2e.main(ca2e.parse())
+    finally:
+        print("checked", Checked.checked, "transitions")
