@@ -680,6 +680,20 @@ def load_agent(path: Path, agent, checkpoint: dict) -> None:
         sys.exit(f"error: {path} cannot be resumed ({type(error).__name__}); it can still act as a prior")
 
 
+def saved_state(args: Args, run: Path, checkpoint: dict, fresh: dict) -> dict:
+    """What a run goes on from, of the same form as a fresh run's state; exits with one line on any other."""
+    state, numbers = checkpoint.get("state"), ("num_nature_actors", "num_prior_actors")
+    if (not isinstance(state, dict)
+            or {key: type(value) for key, value in state.items()}
+            != {key: type(value) for key, value in fresh.items()}
+            or len(state["roles"]) != len(fresh["roles"])
+            or any(checkpoint["args"][number] != getattr(args, number) for number in numbers)):
+        sys.exit(f"error: {run} is of another version, or had other numbers of actors; start anew, or use its "
+                 "agent.pt as a prior")
+    say(f"resumed at step {state['global_step']:,}; the replay is filled anew")
+    return state
+
+
 def find_priors(args: Args, network: nn.Module) -> tuple[list[str | None], list[float]]:
     """Each actor's prior, None for nature actors (files are shared in turn); the priors' rbar."""
     folder = Path(args.prior_dir) / args.env_id
@@ -1030,13 +1044,7 @@ def main(args: Args) -> None:
              "roles": [*range(args.num_nature_actors), *[None] * args.num_prior_actors]}
     if args.resume:
         checkpoint = load_checkpoint(run / "agent.pt", args.env_id, network)
-        fresh, state, saved_args = state, checkpoint.get("state"), checkpoint["args"]
-        if not isinstance(state, dict) or {key: type(value) for key, value in state.items()} != {
-                key: type(value) for key, value in fresh.items()} or len(state["roles"]) != args.num_actors:
-            sys.exit(f"error: {run} was saved by another version; start anew, or use its agent.pt as a prior")
-        if any(saved_args[key] != getattr(args, key) for key in ("num_nature_actors", "num_prior_actors")):
-            sys.exit(f"error: the numbers of actors cannot change when {run} goes on")
-        say(f"resumed at step {state['global_step']:,}; the replay is filled anew")
+        state = saved_state(args, run, checkpoint, state)
     agent = DDPG(args, env, device, state["global_step"])
     if args.resume:
         load_agent(run / "agent.pt", agent, checkpoint)

@@ -28,18 +28,19 @@ def write_csv(run, name, command):
     first = events.FirstEventTimestamp()
     machine = f"{os.cpu_count()} cores {platform.machine()}"
 
-    def at(tag, step):
-        """The value of a counter at step, between the lines that are logged every ten seconds."""
+    def at(tag, step, *start):
+        """The value of a scalar at step, between the lines that are logged every ten seconds; counters start at 0."""
         logged = scalars.get(tag, [])
-        return np.interp(step, [0, *(event.step for event in logged)], [0, *(event.value for event in logged)])
+        steps, values = [*(0 for _ in start), *(event.step for event in logged)], [event.value for event in logged]
+        return np.interp(step, steps, [*start, *values]) if steps else 0
 
     rows = []
     std = {event.step: event.value for event in scalars["charts/eval_return_std"]}
     for event in scalars["charts/eval_return"] + scalars.get("charts/final_return", []):
-        prior = round(at("charts/prior_steps", event.step))
+        prior = round(at("charts/prior_steps", event.step, 0))
         spread = round(std[event.step], 3) if event.step in std else ""
         rows.append([event.step, event.step - prior, prior, round(event.value, 3), spread, round(event.wall_time - first),
-                     round(at("charts/updates", event.step)) or "", round(at("charts/acting_priors", event.step)),
+                     round(at("charts/updates", event.step, 0)) or "", round(at("charts/acting_priors", event.step)),
                      *(round(at(tag, event.step), 3) for tag in INSIDE), machine, run.rstrip("/").split("__")[2],
                      command])
     with open(RESULTS / f"{name}.csv", "w", newline="") as file:

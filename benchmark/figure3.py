@@ -152,7 +152,7 @@ def baselines(env_id):
 
 def average(seeds, column):
     """(grid, mean over the seeds), each seed smoothed over five evaluations in a row."""
-    grid = np.linspace(0, min(curve[column][-1] for curve in seeds), 60)
+    grid = np.linspace(max(curve[column][2] for curve in seeds), min(curve[column][-3] for curve in seeds), 60)
     smooth = [np.convolve(curve[2], np.ones(5) / 5, "valid") for curve in seeds]
     return grid, np.mean([np.interp(grid, curve[column][2:-2], row) for curve, row in zip(seeds, smooth)], 0)
 

@@ -1,9 +1,9 @@
 """What happens inside the runs of figure3.py: who made the data, who retired, and whether the critic is honest.
 
     python benchmark/inside.py measure hopper_ca2e_s1_1m   # q against realised returns: results/NAME_q.csv
-    python benchmark/inside.py plot hopper_ca2e_s1_1m ...  # benchmark/results/inside.png, a column a run
+    python benchmark/inside.py plot hopper_ca2e_s1_1m ...   # benchmark/results/inside.png, a column a run
 
-`measure` reads the snapshots that figure3.py kept in benchmark/work. For each it plays ten greedy episodes and compares
+`measure` reads the snapshots that figure3.py kept in benchmark/work. For each it plays five greedy episodes and compares
 the critic's q(s_t, pi(s_t)), averaged over all states visited, with the discounted return that followed them. The
 episodes are played 400 steps longer than they count, since the critic looks beyond a task's time limit.
 """
@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from figure3 import RESULTS, WORK, ddpg
 
-BEYOND, EPISODES = 400, 10
+BEYOND, EPISODES, SNAPSHOTS = 400, 5, 20
 
 
 def q_and_return(env_id, agent, gamma):
@@ -44,11 +44,11 @@ def q_and_return(env_id, agent, gamma):
 
 
 def measure(*names):
-    """One row a snapshot, some thirty a run: step, mean q, mean realised return."""
+    """One row a snapshot, some twenty a run: step, mean q, mean realised return."""
     for name in names:
         rows = []
         paths = sorted((WORK / name / "snapshots").glob("*.pt"))
-        for path in paths[:: max(1, len(paths) // 30)]:
+        for path in paths[:: max(1, len(paths) // SNAPSHOTS)]:
             saved = torch.load(path, weights_only=True)
             agent = ddpg.ActorCritic(ddpg.make_control(saved["env_id"]))
             agent.actor.load_state_dict(saved["network"])

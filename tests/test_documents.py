@@ -34,7 +34,7 @@ def test_inline_metadata_equals_the_requirements(name):
 
 SHARED = set("""Crew LocalBuffer Log PrioritizedReplay SharedArray SumTree deaf die_with_learner find_priors gather
     importance_weights learner load_agent load_checkpoint may_insert may_sample n_step_transitions nameless_memory newest_weights
-    leave on_stop parse publish retires run_child samples_owed save_agent save_checkpoint say slot take_turns""".split())
+    leave on_stop parse publish retires run_child samples_owed save_agent save_checkpoint saved_state say slot take_turns""".split())
 
 
 @pytest.mark.parametrize("one, other, shared", [
