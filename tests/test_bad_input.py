@@ -135,8 +135,9 @@ def test_weights_that_are_not_finite_are_neither_saved_nor_loaded(tmp_path, monk
     assert path.read_bytes() == before
     prior = torch.load(PRIOR, weights_only=True)
     prior["network"]["network.0.weight"][0] = float("inf")
-    with_prior(tmp_path, prior)
-    assert "holds weights that are not finite" in refused(tmp_path, monkeypatch)
+    network = ca2e.QNetwork(ca2e.make_atari("PongNoFrameskip-v4"))
+    with pytest.raises(SystemExit, match="holds weights that are not finite"):
+        ca2e.load_checkpoint(with_prior(tmp_path, prior), "PongNoFrameskip-v4", network)
 
 
 def resume(monkeypatch, folder, module=ddpg, *arguments):
@@ -172,7 +173,8 @@ def test_a_run_that_cannot_be_resumed(tmp_path, monkeypatch):
     assert "is of another version" in changed(state={**state, "global_step": "9"})
     assert "is of another version" in changed(state={**state, "roles": [0]})
     ddpg.save_agent(args, path, agent, state)
-    assert "other numbers of actors" in resume(monkeypatch, tmp_path, ddpg, "--num-nature-actors", "6")
+    assert "other numbers of actors" in resume(
+        monkeypatch, tmp_path, ddpg, *"--num-nature-actors 4 --num-prior-actors 1 --prior-dir".split(), str(PRIOR.parents[1]))
     assert "is of another version" in changed(state={key: state[key] for key in list(state)[1:]})
     assert "cannot be resumed" in changed(optimizer={})
     assert "cannot be resumed" in changed(critic={})
