@@ -30,6 +30,7 @@ The result is priors/<env_id>/<algo>.pt. Read `dqn_target` and `ddpg_target` fir
 algorithms apart), then `main`.
 """
 
+import math
 import os
 import signal
 import sys
