@@ -123,7 +123,7 @@ def saved_state(folder):
 def test_ctrl_c_sigkill_and_sigterm_then_each_time_resumed_end_at_the_same_step_as_an_unbroken_run(tmp_path):
     run = Run(tmp_path, *PENDULUM, "--total-timesteps", "1000000")
     run.wait_for("nature + ")
-    time.sleep(3)
+    time.sleep(2)
     os.killpg(run.process.pid, signal.SIGINT)  # as a terminal does: the whole group gets it
     before = run.output
     assert run.end(20) == 130, run.output
@@ -264,15 +264,16 @@ def test_a_disk_that_is_full_when_a_run_is_stopped(tmp_path):
 
 
 @linux
-def test_a_loss_that_is_not_finite_ends_the_run_and_the_checkpoint_before_it_can_be_resumed(tmp_path):
+def test_a_loss_that_is_not_finite_ends_the_run_and_the_checkpoint_before_it_is_intact(tmp_path):
     run = Run(tmp_path, *PENDULUM, "--critic-learning-rate", "inf")
     assert run.end(60) == 1, run.output
     assert run.output.strip().splitlines()[-1].startswith("error: the loss of update ") and "Traceback" not in run.output
     run.assert_nothing_stays()
     (agent,) = tmp_path.glob("runs/*/agent.pt")
-    run = Run(tmp_path, "--resume", str(agent.parent), "--critic-learning-rate", "0.001")
-    assert run.end() == 0, run.output
-    assert saved_state(agent.parent)["global_step"] >= 1000
+    env = ddpg.make_control("InvertedPendulum-v5")
+    learner = ddpg.DDPG(ddpg.Args(), env, torch.device("cpu"), 0)
+    ddpg.load_agent(agent, learner, ddpg.load_checkpoint(agent, "InvertedPendulum-v5", learner.online.actor))
+    assert all(tensor.isfinite().all() for tensor in learner.online.state_dict().values())
 
 
 @linux
@@ -282,7 +283,7 @@ def test_nothing_outlives_a_learner_that_is_killed(tmp_path):
     deadline = time.time() + 30
     while len(run.descendants()) < 3 + 4 + 1 and time.time() < deadline:  # learner, 2 helpers, manager, children
         time.sleep(0.1)
-    time.sleep(3)
+    time.sleep(1)
     os.kill(run.process.pid, signal.SIGKILL)
     run.end(10)
     run.assert_nothing_stays()
@@ -303,7 +304,9 @@ def assert_nothing_listens_on_a_network_address(run):
 def test_a_killed_actor_is_started_again_and_a_killed_manager_ends_the_run_in_one_line(tmp_path):
     run = Run(tmp_path, *PENDULUM, "--total-timesteps", "1000000")
     run.wait_for("nature + ")
-    run.wait_for("updates/s")
+    while len(run.leaves()) < 5:
+        time.sleep(0.1)
+    time.sleep(2)  # until they act
     manager, *children = leaves = run.leaves()
     assert len(leaves) == 5  # manager, three actors, evaluator, which started last
     assert_nothing_listens_on_a_network_address(run)
@@ -361,8 +364,8 @@ def test_in_one_process_two_runs_give_the_same_weights(script, tmp_path, monkeyp
 
 @linux
 def test_the_whole_pipeline_learns_a_little_image_game(tmp_path):
-    run = Run(tmp_path, *"--env-id Catch --num-prior-actors 0 --num-nature-actors 3 --total-timesteps 2600".split(),
-              *"--buffer-size 2600 --learning-starts 400 --exploration-steps 1500 --end-e 0.02".split(),
+    run = Run(tmp_path, *"--env-id Catch --num-prior-actors 0 --num-nature-actors 3 --total-timesteps 2200".split(),
+              *"--buffer-size 2200 --learning-starts 400 --exploration-steps 1200 --end-e 0.02".split(),
               *"--samples-per-insert 16 --learning-rate 3e-4 --target-network-frequency 250".split(),
               *"--eval-frequency 1000 --eval-episodes 20".split(), script=ROOT / "tests" / "catch_game.py")
     assert run.end(400) == 0, run.output
@@ -374,12 +377,12 @@ def test_the_whole_pipeline_learns_a_little_image_game(tmp_path):
 
 @linux
 def test_the_whole_pipeline_learns_to_balance_a_pendulum_and_its_priors_retire(tmp_path):
-    run = Run(tmp_path, *"--env-id InvertedPendulum-v5 --total-timesteps 9000 --learning-starts 1000".split(),
+    run = Run(tmp_path, *"--env-id InvertedPendulum-v5 --total-timesteps 8000 --learning-starts 1000".split(),
               *"--tau 0.005 --critic-l2 0 --eval-frequency 500 --retire-patience 1 --prior-dir".split(), str(ROOT / "priors"))
     assert run.end(200) == 0, run.output
     (agent,) = tmp_path.glob("runs/*/agent.pt")
     state = torch.load(agent, weights_only=True)["state"]
     assert max(state["evaluations"]) >= 300, run.output  # an untrained one falls within 10 steps; seen: 1000 by step 6,000
     assert state["roles"][:5] == [0, 1, 2, 3, 4] and any(role is not None for role in state["roles"][5:]), run.output
-    assert 0 < state["prior_steps"] < 9000 * 3 / 8 + 3 * 50
+    assert 0 < state["prior_steps"] < 8000 * 3 / 8 + 3 * 50
     run.assert_nothing_stays()
