@@ -684,8 +684,8 @@ def saved_state(args: Args, run: Path, checkpoint: dict, fresh: dict) -> dict:
             != {key: type(value) for key, value in fresh.items()}
             or len(state["roles"]) != len(fresh["roles"])
             or any(checkpoint["args"][number] != getattr(args, number) for number in numbers)):
-        sys.exit(f"error: {run} is of another version, or had other numbers of actors; start anew, or use its "
-                 "agent.pt as a prior")
+        sys.exit(f"error: {run} is of another version, or had other numbers of actors; start anew, "
+                 "or use its agent.pt as a prior")
     say(f"resumed at step {state['global_step']:,}; the replay is filled anew")
     return state
 
