@@ -106,6 +106,14 @@ def test_a_run_learns_logs_saves_and_leaves_nothing_behind(tmp_path):
     assert events["charts/eval_return"] and events["charts/final_return"][0].step == state["global_step"]
 
 
+def wait_until(condition, seconds=60):
+    """Fails if it does not come."""
+    deadline = time.time() + seconds
+    while not condition():
+        assert time.time() < deadline
+        time.sleep(0.01)
+
+
 def scalars(folder):
     """TensorBoard's, by name."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -174,8 +182,7 @@ def test_ctrl_c_sigkill_and_sigterm_then_each_time_resumed_end_at_the_same_step_
 def test_a_stop_while_children_are_starting(number, status, processes, tmp_path):
     run = Run(tmp_path, *PENDULUM, "--total-timesteps", "1000000")
     run.wait_for("nature + ")
-    while len(run.descendants()) < processes:  # 6: the learner, two helpers, the manager, two actors of three
-        time.sleep(0.01)
+    wait_until(lambda: len(run.descendants()) >= processes)  # 6: learner, two helpers, manager, two actors of three
     os.killpg(run.process.pid, number)
     assert run.end(20) == status, run.output
     assert "Traceback" not in run.output and run.output.count("go on with `python ") == 1
@@ -252,8 +259,8 @@ def test_running_free_as_the_paper_does_comes_to_an_end(tmp_path):
 def test_a_disk_that_is_full_when_a_run_is_stopped(tmp_path):
     run = Run(tmp_path, *PENDULUM, "--total-timesteps", "1000000")
     run.wait_for("nature + ")
-    while not (found := list(tmp_path.glob("runs/*/agent.pt"))):  # saved for the first time
-        time.sleep(0.01)
+    wait_until(lambda: list(tmp_path.glob("runs/*/agent.pt")))  # saved for the first time
+    found = list(tmp_path.glob("runs/*/agent.pt"))
     before = found[0].read_bytes()
     found[0].with_suffix(".tmp").symlink_to("/dev/full")
     run.process.terminate()
@@ -304,8 +311,7 @@ def assert_nothing_listens_on_a_network_address(run):
 def test_a_killed_actor_is_started_again_and_a_killed_manager_ends_the_run_in_one_line(tmp_path):
     run = Run(tmp_path, *PENDULUM, "--total-timesteps", "1000000")
     run.wait_for("nature + ")
-    while len(run.leaves()) < 5:
-        time.sleep(0.1)
+    wait_until(lambda: len(run.leaves()) == 5)
     time.sleep(2)  # until they act
     manager, *children = leaves = run.leaves()
     assert len(leaves) == 5  # manager, three actors, evaluator, which started last
