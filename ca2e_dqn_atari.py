@@ -39,6 +39,7 @@ import tempfile
 import threading
 import time
 import traceback
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from multiprocessing import connection, heap, managers, resource_tracker, util
 from pathlib import Path
@@ -56,6 +57,7 @@ from torch.utils.tensorboard import SummaryWriter
 ALGO = "ca2e-dqn"
 CHECKPOINT_FORMAT = 1
 STACK = 4  # frames in a state [paper, App. A]
+MAX_SHARES = 4  # of a batch, for as many cores
 BATCHES_PER_CALL = 32  # few, fat calls: the learner asks the manager for the next 32 batches at once
 SAVE_SECONDS, LOG_SECONDS = 180, 10  # between checkpoints, between progress lines
 DEATHS_A_MINUTE = 3  # of one child, which end the run
@@ -76,7 +78,7 @@ class Args:
     cuda: bool = True
     """learn on the GPU where there is one"""
     bf16: bool = False
-    """learn in bfloat16 (about 1.5 times as fast on a CPU with AVX512-BF16) [ours]"""
+    """learn in bfloat16 (about 1.5 times as fast on a CPU with AVX512-BF16, else left out) [ours]"""
     capture_video: bool = False
     """write a GIF of a greedy game when the run, or --evaluate, ends"""
     resume: str = ""
@@ -706,10 +708,20 @@ def find_priors(args: Args, network: nn.Module) -> tuple[list[str | None], list[
 
 # ------------------------------------------------------------------------------------------- Learner (Alg. 3)
 class DQN:
-    """What learns: theta (online), theta-minus (target) and the optimizer."""
+    """What learns: theta (online), theta-minus (target) and the optimizer.
+
+    On a CPU every core takes a share of each batch, in a thread of ours: they meet once an update. PyTorch's
+    own threads meet in every layer: slower beside actors, and two runs at once all but halt.
+    """
 
     def __init__(self, args: Args, env, device: torch.device, global_step: int):
         self.args, self.device, self.copies = args, device, global_step // args.target_network_frequency
+        self.shares = 1 if device.type == "cuda" else min(MAX_SHARES, torch.get_num_threads())
+        self.map = ThreadPoolExecutor(self.shares).map if self.shares > 1 else map
+        torch.set_num_threads(1)  # PyTorch's own
+        self.bf16 = args.bf16 and (device.type == "cuda" or torch.cpu.get_capabilities().get("avx512_bf16"))
+        if self.bf16 != args.bf16:
+            say("this CPU lacks AVX512-BF16, without which bfloat16 is slow: learning in float32")
         self.online, self.target = QNetwork(env), QNetwork(env)
         self.target.load_state_dict(self.online.state_dict())
         for network in (self.online, self.target):
@@ -722,13 +734,21 @@ class DQN:
         if global_step // self.args.target_network_frequency > self.copies:
             self.copies = global_step // self.args.target_network_frequency
             self.target.load_state_dict(self.online.state_dict())  # theta-minus <- theta
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.args.bf16):
-            loss, td_errors, q_values = double_q_loss(self.online, self.target, batch)
-        self.optimizer.zero_grad()
-        loss.backward()
+        shares = zip(*(column.chunk(self.shares) for column in batch))
+        losses, td_errors, q_values, *gradients = zip(*self.map(self.gradients, shares))
+        for parameter, parts in zip(self.online.parameters(), gradients):
+            parameter.grad = sum(parts[1:], parts[0])
         nn.utils.clip_grad_norm_(self.online.parameters(), 10.0)  # Deviation 21
         self.optimizer.step()
-        return td_errors, {"losses/td_loss": loss.detach(), "losses/q_values": q_values.mean()}
+        return torch.cat(td_errors), {
+            "losses/td_loss": sum(losses), "losses/q_values": torch.cat(q_values).mean()}
+
+    def gradients(self, share) -> tuple[torch.Tensor, ...]:
+        """For some of a batch's transitions: their part of the loss, TD errors, q-values, gradients."""
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+            loss, td_errors, q_values = double_q_loss(self.online, self.target, share)
+        loss = loss * (len(td_errors) / self.args.batch_size)  # it was a mean over these alone
+        return loss.detach(), td_errors, q_values, *torch.autograd.grad(loss, [*self.online.parameters()])
 
 
 def learner(args: Args, agent, replay, store: SharedArray, weights: SharedArray):
@@ -1011,7 +1031,6 @@ def main(args: Args) -> None:
     """Fig. 1: check, share, start the actors, learn, measure, save."""
     torch.manual_seed(args.seed)
     torch.backends.cudnn.deterministic = args.torch_deterministic
-    torch.set_num_threads(max(1, torch.get_num_threads() // 2))  # with all, two runs at once all but halt
     device = torch.device("cuda" if args.cuda and torch.cuda.is_available() else "cpu")
     env = make_atari(args.env_id)
     network = QNetwork(env)  # on the CPU, to play with

@@ -72,7 +72,7 @@ class Args:
     cuda: bool = True
     """learn on the GPU where there is one"""
     bf16: bool = False
-    """Atari: compute in bfloat16 (about 1.5 times as fast on a CPU that has AVX512-BF16) [ours]"""
+    """Atari: compute in bfloat16 (about 1.5 times as fast on a CPU with AVX512-BF16, else left out) [ours]"""
     prior_dir: str = "priors"
     """the checkpoint goes to <prior_dir>/<env_id>/<algo>.pt"""
     total_timesteps: int = 500_000
@@ -388,6 +388,9 @@ class DQN:
         self.optimizer = torch.optim.Adam(self.network.parameters(), lr=args.learning_rate, fused=True)
         self.parts = {"network": self.network, "target": self.target, "optimizer": self.optimizer}
         self.copies = 0
+        self.bf16 = args.bf16 and (device.type == "cuda" or torch.cpu.get_capabilities().get("avx512_bf16"))
+        if self.bf16 != args.bf16:
+            print("this CPU lacks AVX512-BF16, without which bfloat16 is slow: learning in float32")
 
     def act(self, states: np.ndarray, step: int) -> np.ndarray:
         """Epsilon-greedy actions (num_envs,)."""
@@ -405,7 +408,7 @@ class DQN:
         if step // self.args.target_network_frequency > self.copies:
             self.copies = step // self.args.target_network_frequency
             self.target.load_state_dict(self.network.state_dict())
-        with torch.autocast(states.device.type, torch.bfloat16, enabled=self.args.bf16):
+        with torch.autocast(states.device.type, torch.bfloat16, enabled=self.bf16):
             with torch.no_grad():
                 target = dqn_target(
                     self.args.algo, self.network, self.target, returns, next_states, discounts)

@@ -158,6 +158,37 @@ def test_target_network_follows_inserted_transitions():
     assert torch.equal(bias(agent.target), online)
 
 
+@pytest.mark.parametrize("cores, shares", [(2, 2), (3, 3), (64, 4)])
+def test_a_batch_shared_by_cores_gives_the_update_of_the_whole(cores, shares):
+    rng, torch_seed = np.random.default_rng(3), torch.manual_seed(3).initial_seed()
+    args = ca2e.Args(batch_size=7, learning_rate=1e-2)  # shares of 4 and 3; 3, 3 and 1; 2, 2, 2 and 1
+    frames = rng.integers(0, 256, (2, 7, 4, 84, 84)).astype(np.uint8)
+    columns = rng.random((3, 7)).astype(np.float32)
+    batch = [torch.from_numpy(array) for array in (frames[0], rng.integers(3, size=7), *columns[:2], frames[1],
+                                                   columns[2])]
+    found = []
+    for threads in (1, cores):
+        torch.set_num_threads(threads)
+        torch.manual_seed(torch_seed)
+        agent = ca2e.DQN(args, with_actions(3), torch.device("cpu"), 0)
+        assert agent.shares == (shares if threads > 1 else 1) and torch.get_num_threads() == 1
+        td_errors, metrics = agent.update(batch, 0)
+        gradients = [parameter.grad for parameter in agent.online.parameters()]
+        found.append([td_errors, metrics["losses/td_loss"], metrics["losses/q_values"], *gradients])
+    for whole, shared in zip(*found):
+        assert torch.allclose(whole, shared, atol=1e-6) and whole.abs().sum() > 0
+
+
+@pytest.mark.parametrize("has", [True, False])
+def test_bfloat16_is_for_cpus_that_compute_with_it(has, monkeypatch):
+    said = []
+    monkeypatch.setattr(ca2e, "say", said.append)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True} if has else {"neon": True})
+    agent = ca2e.DQN(ca2e.Args(bf16=True), with_actions(3), torch.device("cpu"), 0)
+    assert bool(agent.bf16) is has
+    assert ["in float32" in line for line in said] == ([] if has else [True])
+
+
 # --------------------------------------------------------------------------------------- retirement, epsilon ladder
 @pytest.mark.parametrize("average, threshold", [(20.0, 21.0), (0.0, 0.0), (-10.0, -9.5)])
 def test_a_prior_retires_after_several_evaluations_above_its_own(average, threshold):
