@@ -33,7 +33,7 @@ sys.path.insert(0, str(ROOT))
 import ca2e_ddpg_mujoco as ddpg  # noqa: E402
 import ca2e_dqn_atari as dqn  # noqa: E402
 
-ROUNDS, SECONDS, WARM = 2, 30, 5
+ROUNDS, SECONDS, WARM, CORES = 2, 30, 5, os.cpu_count()
 CPU = torch.device("cpu")
 SCRIPTS = {"dqn": "ca2e_dqn_atari", "ddpg": "ca2e_ddpg_mujoco"}
 COMMON = ["--learning-starts", "1000", "--eval-frequency", "100000000", "--buffer-size", "100000", "--total-timesteps",
@@ -42,7 +42,7 @@ DQN_FLAGS = ["--exploration-steps", "1"]
 
 # A script as it is, with a clock around what its learner does: prints a line of JSON after WARM + SECONDS of learning.
 PIPELINE = f"""
-import json, sys, time
+import json, os, sys, time
 sys.path.insert(0, {str(ROOT)!r})
 import SCRIPT as ca2e
 launched, spent = float(sys.argv.pop(1)), dict.fromkeys(("update", "manager call", "gather", "publish", "held"), 0.0)
@@ -57,7 +57,12 @@ class Replay:
     def __init__(self, replay):
         self.sample = timed("manager call", replay.sample)
 original, ca2e.gather, ca2e.publish = ca2e.learner, timed("gather", ca2e.gather), timed("publish", ca2e.publish)
+cores = os.sched_getaffinity(0)
+if OWN_CORE:  # the children inherit the other cores
+    os.sched_setaffinity(0, cores - {{min(cores)}} or cores)
 def learner(args, agent, replay, store, weights):
+    if OWN_CORE:
+        os.sched_setaffinity(0, {{min(cores)}})
     agent.update = timed("update", agent.update)
     working = first = None
     for state, events, metrics, updates in original(args, agent, Replay(replay), store, weights):
@@ -83,13 +88,18 @@ ca2e.main(ca2e.parse())
 """
 
 
-def pipeline(kind, *flags):
-    """A whole run: steps/s, updates/s, seconds to start, and the shares of the learner's time."""
+def pipeline(kind, *flags, own_core=False):
+    """A whole run: steps/s, updates/s, seconds to start, and the shares of the learner's time.
+
+    own_core: the learner computes on one core, and nobody else does.
+    """
+    script = PIPELINE.replace("SCRIPT", SCRIPTS[kind]).replace("OWN_CORE", str(own_core))
     with tempfile.TemporaryDirectory() as folder:
         process = subprocess.run(
-            [sys.executable, "-u", "-c", PIPELINE.replace("SCRIPT", SCRIPTS[kind]), str(time.time()), *COMMON,
+            [sys.executable, "-u", "-c", script, str(time.time()), *COMMON,
              *(DQN_FLAGS if kind == "dqn" else []), *flags],
-            cwd=folder, capture_output=True, text=True)
+            cwd=folder, capture_output=True, text=True,
+            env={**os.environ, "OMP_NUM_THREADS": str(1 if own_core else CORES)})
     found = [line for line in process.stdout.splitlines() if line.startswith("{")]
     if not found:
         sys.exit(process.stdout + process.stderr)
@@ -116,7 +126,7 @@ def milliseconds(call, repeats):
 
 
 def bare_update(agent, env, size):
-    """Milliseconds of the update on a batch of size that is there already, on one thread."""
+    """Milliseconds of the update on a batch of size that is there already."""
     rng, frames, actions = np.random.default_rng(0), env.single_observation_space, env.single_action_space
     states = (rng.random((2, size, *frames.shape)) * (255 if frames.dtype == np.uint8 else 1)).astype(frames.dtype)
     column = np.ones(size, np.float32)
@@ -209,7 +219,7 @@ class Table:
     """Rows (what, value, unit), printed as they come."""
 
     def __init__(self):
-        self.rows = [["machine", f"{os.cpu_count()} cores, {platform.machine()}, torch {torch.__version__}", ""]]
+        self.rows = [["machine", f"{CORES} cores, {platform.machine()}, torch {torch.__version__}", ""]]
 
     def __call__(self, what, value, unit):
         self.rows.append([what, f"{value:.4g}", unit])
@@ -224,14 +234,19 @@ class Table:
 def pipelines(kind):
     """Limits, the pipeline's share of them, and the others, for one script."""
     torch.set_num_threads(1)
-    table, cores = Table(), os.cpu_count()
+    table = Table()
     common = dict(num_nature_actors=1, num_prior_actors=0, buffer_size=20_000, total_timesteps=10**9,
                   learning_starts=0, samples_per_insert=0)
     if kind == "dqn":
         env, module, size = dqn.make_atari("PongNoFrameskip-v4"), dqn, 32
-        variants = {"float32": [], "bfloat16": ["--bf16"]}
+        variants = {"float32": []}
+        if torch.cpu.get_capabilities().get("avx512_bf16"):
+            variants["bfloat16"] = ["--bf16"]
         agents = {name: dqn.DQN(dqn.Args(bf16=bool(flags)), env, CPU, 0) for name, flags in variants.items()}
         network = agents["float32"].online
+        torch.set_num_threads(CORES)
+        shared = bare_update(dqn.DQN(dqn.Args(), env, CPU, 0), env, size)
+        table(f"bare update, float32, shared by {CORES} cores", shared, "ms")
         others = {"stable-baselines3 DQN": "sb3_dqn", "CleanRL's dqn_atari loop": "cleanrl_dqn"}
         for name, value in zip(("created", "half full", "full"), memory(1_000_000)):
             table(f"replay of 1,000,000, {name}", value, "GB")
@@ -248,13 +263,14 @@ def pipelines(kind):
     for name, flags in variants.items():
         for turn in range(ROUNDS):  # the learner has a core of its own: one actor, and the rate limit is off
             limit = bare_update(agents[name], env, size)
-            table(f"bare update, {name}, round {turn + 1}", limit, "ms")
-            free = pipeline(kind, *"--samples-per-insert 0 --num-nature-actors 1 --num-prior-actors 0".split(), *flags)
+            table(f"bare update, {name}, one core, round {turn + 1}", limit, "ms")
+            free = pipeline(kind, *"--samples-per-insert 0 --num-nature-actors 1 --num-prior-actors 0".split(), *flags,
+                            own_core=True)
             table(f"one actor, rate limit off, {name}: updates/s / the limit", free["updates/s"] * limit / 1000, "")
             table("  waiting for the replay (manager call, gather)", free["manager call"] + free["gather"], "of the time")
             table("  steps/s of the one actor / its limit", free["steps/s"] * (forward + step) / 1000, "")
     speeds = {f"CA2E, {name}": [] for name in variants}
-    speeds |= {f"{name}, {threads} threads": [] for name in others for threads in sorted({1, cores})}
+    speeds |= {f"{name}, {threads} threads": [] for name in others for threads in sorted({1, CORES})}
     for turn in range(ROUNDS):
         for name, found in speeds.items():
             if name.startswith("CA2E"):
@@ -285,8 +301,7 @@ def scaling():
     table, numbers, sizes = Table(), (1, 2, 4, 8, 16), (10_000, 100_000, 1_000_000)
     figure, axes = plt.subplots(1, 3, figsize=(15, 4))
     for kind, colour in (("dqn", "tab:red"), ("ddpg", "tab:blue")):
-        runs = [pipeline(kind, "--num-prior-actors", "0", "--num-nature-actors", str(n),
-                         *(["--bf16"] if kind == "dqn" else [])) for n in numbers]
+        runs = [pipeline(kind, "--num-prior-actors", "0", "--num-nature-actors", str(n)) for n in numbers]
         waiting = [run["manager call"] + run["gather"] for run in runs]
         for n, run, share in zip(numbers, runs, waiting):
             table(f"{kind}, {n} actors", run["steps/s"], "steps/s")
