@@ -293,36 +293,49 @@ def pipelines(kind):
 
 def scaling():
     """Steps/s, and the learner's waiting, with 1 to 16 actors; the manager's calls with 10k to 1M slots; a plot."""
+    table = Table()
+    for kind, module, size in (("dqn", dqn, 32), ("ddpg", ddpg, 128)):
+        for n in (1, 2, 4, 8, 16):
+            run = pipeline(kind, "--num-prior-actors", "0", "--num-nature-actors", str(n))
+            table(f"{kind}, {n} actors", run["steps/s"], "steps/s")
+            table(f"{kind}, {n} actors: learner waits for the replay", run["manager call"] + run["gather"], "of the time")
+            table(f"{kind}, {n} actors: learner held by the rate limit", run["held"], "of the time")
+        env = dqn.make_atari("PongNoFrameskip-v4") if kind == "dqn" else ddpg.make_control("Hopper-v5")
+        for slots in (10_000, 100_000, 1_000_000):
+            found = calls(module, module.Args(
+                num_nature_actors=1, num_prior_actors=0, buffer_size=slots, total_timesteps=10**9, learning_starts=0,
+                samples_per_insert=0), env, size)
+            for what in ("manager: sample", "gather"):
+                table(f"{kind}, {slots:,} slots: {what}, a batch", found[what], "ms")
+    table.write("scaling")
+    plot_scaling()
+
+
+def plot_scaling():
+    """benchmark/results/scaling.png, from scaling.csv"""
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    table, numbers, sizes = Table(), (1, 2, 4, 8, 16), (10_000, 100_000, 1_000_000)
+    with open(RESULTS / "scaling.csv", newline="") as file:
+        values = {row["what"]: row["value"] for row in csv.DictReader(file)}
     figure, axes = plt.subplots(1, 3, figsize=(15, 4))
-    for kind, colour in (("dqn", "tab:red"), ("ddpg", "tab:blue")):
-        runs = [pipeline(kind, "--num-prior-actors", "0", "--num-nature-actors", str(n)) for n in numbers]
-        waiting = [run["manager call"] + run["gather"] for run in runs]
-        for n, run, share in zip(numbers, runs, waiting):
-            table(f"{kind}, {n} actors", run["steps/s"], "steps/s")
-            table(f"{kind}, {n} actors: learner waits for the replay", share, "of the time")
-            table(f"{kind}, {n} actors: learner held by the rate limit", run["held"], "of the time")
-        axes[0].plot(numbers, [run["steps/s"] / runs[0]["steps/s"] for run in runs], "o-", color=colour,
-                     label=f"{kind}: {runs[0]['steps/s']:.0f} steps/s with one")
-        axes[1].plot(numbers, waiting, "o-", color=colour, label=f"{kind}: manager call and gather")
-        axes[1].plot(numbers, [run["held"] for run in runs], "o--", color=colour, label=f"{kind}: no data yet")
-        module, size = (dqn, 32) if kind == "dqn" else (ddpg, 128)
-        env = dqn.make_atari("PongNoFrameskip-v4") if kind == "dqn" else ddpg.make_control("Hopper-v5")
-        found = [calls(module, module.Args(
-            num_nature_actors=1, num_prior_actors=0, buffer_size=slots, total_timesteps=10**9, learning_starts=0,
-            samples_per_insert=0), env, size) for slots in sizes]
-        for slots, values in zip(sizes, found):
-            for what in ("manager: sample", "gather"):
-                table(f"{kind}, {slots:,} slots: {what}, a batch", values[what], "ms")
-        for what, style in (("manager: sample", "o-"), ("gather", "o--")):
-            axes[2].plot(sizes, [values[what] for values in found], style, color=colour, label=f"{kind}: {what}, a batch")
-    axes[0].set(xlabel="actors", ylabel="steps/s, as a multiple of one actor's", xscale="log")
-    axes[1].set(xlabel="actors", ylabel="share of the learner's time", xscale="log")
+
+    def curve(axis, xs, pattern, style, label):
+        axis.plot(xs, [float(values[pattern.format(x)]) for x in xs], style, label=label)
+
+    numbers, sizes = (1, 2, 4, 8, 16), (10_000, 100_000, 1_000_000)
+    for kind, colour in (("dqn", "r"), ("ddpg", "b")):
+        curve(axes[0], numbers, kind + ", {} actors", f"{colour}o-", kind)
+        curve(axes[1], numbers, kind + ", {} actors: learner waits for the replay", f"{colour}o-",
+              f"{kind}: manager call and gather")
+        curve(axes[1], numbers, kind + ", {} actors: learner held by the rate limit", f"{colour}o--",
+              f"{kind}: no data yet")
+        curve(axes[2], sizes, kind + ", {:,} slots: manager: sample, a batch", f"{colour}o-", f"{kind}: manager call")
+        curve(axes[2], sizes, kind + ", {:,} slots: gather, a batch", f"{colour}o--", f"{kind}: gather")
+    axes[0].set(xlabel="actors", ylabel="steps/s", xscale="log", ylim=(0, None))
+    axes[1].set(xlabel="actors", ylabel="share of the learner's time", xscale="log", ylim=(0, 0.1))
     axes[2].set(xlabel="slots", ylabel="ms a batch", xscale="log", ylim=(0, None))
     for axis in axes:
         axis.legend(fontsize=8)
@@ -331,7 +344,6 @@ def scaling():
         axis.set_xticks(numbers, numbers)
     figure.tight_layout()
     figure.savefig(RESULTS / "scaling.png", dpi=90)
-    table.write("scaling")
 
 
 def replay():
