@@ -710,16 +710,18 @@ def find_priors(args: Args, network: nn.Module) -> tuple[list[str | None], list[
 class DQN:
     """What learns: theta (online), theta-minus (target) and the optimizer.
 
-    On a CPU every core takes a share of each batch, in a thread of ours: they meet once an update. PyTorch's
-    own threads meet in every layer: slower beside actors, and two runs at once all but halt.
+    On a CPU up to MAX_SHARES cores take a share of each batch, in a thread of ours: they meet once an update.
+    PyTorch's own threads meet in every layer: slower beside actors, and two runs at once all but halt.
     """
 
     def __init__(self, args: Args, env, device: torch.device, global_step: int):
         self.args, self.device, self.copies = args, device, global_step // args.target_network_frequency
-        self.shares = 1 if device.type == "cuda" else min(MAX_SHARES, torch.get_num_threads())
+        alone = args.sync or device.type == "cuda"
+        self.shares = 1 if alone else min(MAX_SHARES, torch.get_num_threads())
         self.map = ThreadPoolExecutor(self.shares).map if self.shares > 1 else map
         torch.set_num_threads(1)  # PyTorch's own
-        self.bf16 = args.bf16 and (device.type == "cuda" or torch.cpu.get_capabilities().get("avx512_bf16"))
+        has_bf16 = device.type == "cuda" or torch.cpu.get_capabilities().get("avx512_bf16", False)
+        self.bf16 = args.bf16 and has_bf16
         if self.bf16 != args.bf16:
             say("this CPU lacks AVX512-BF16, without which bfloat16 is slow: learning in float32")
         self.online, self.target = QNetwork(env), QNetwork(env)

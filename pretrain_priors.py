@@ -388,7 +388,8 @@ class DQN:
         self.optimizer = torch.optim.Adam(self.network.parameters(), lr=args.learning_rate, fused=True)
         self.parts = {"network": self.network, "target": self.target, "optimizer": self.optimizer}
         self.copies = 0
-        self.bf16 = args.bf16 and (device.type == "cuda" or torch.cpu.get_capabilities().get("avx512_bf16"))
+        has_bf16 = device.type == "cuda" or torch.cpu.get_capabilities().get("avx512_bf16", False)
+        self.bf16 = args.bf16 and has_bf16
         if self.bf16 != args.bf16:
             print("this CPU lacks AVX512-BF16, without which bfloat16 is slow: learning in float32")
 
@@ -552,10 +553,13 @@ def main(args: Args) -> None:
         found = load_state(run / "resume.pt", args)
         try:
             state = {key: found[key] for key in state}
-            for name, part in agent.parts.items():
-                part.load_state_dict(found[name])
+            for name, part in agent.parts.items():  # but the learning rate may have been given anew
+                groups = {"param_groups": part.state_dict()["param_groups"]} if "optimizer" in name else {}
+                part.load_state_dict({**found[name], **groups})
         except Exception as error:
             sys.exit(f"error: {run}/resume.pt does not fit ({type(error).__name__}); start without --resume")
+    elif (run / "resume.pt").exists():
+        sys.exit(f"error: {run} holds a training already; go on with --resume, or move it away")
     step = first_step = state["global_step"]
     writer = SummaryWriter(run, purge_step=step + 1 if args.resume else None)
 
@@ -605,7 +609,8 @@ def main(args: Args) -> None:
     save()
     writer.close()
     if stop:
-        print(f"stopped at step {step:,}; go on with --resume")
+        print(f"stopped at step {step:,}; go on with the same flags and --resume, or, to write the best network "
+              f"so far as a prior, with --resume --total-timesteps {step}")
         sys.exit(128 + stop[0])
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, signal.SIG_DFL)

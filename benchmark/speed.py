@@ -219,7 +219,8 @@ class Table:
     """Rows (what, value, unit), printed as they come."""
 
     def __init__(self):
-        self.rows = [["machine", f"{CORES} cores, {platform.machine()}, torch {torch.__version__}", ""]]
+        vector = torch.backends.cpu.get_cpu_capability()
+        self.rows = [["machine", f"{CORES} cores, {platform.machine()}, {vector}, torch {torch.__version__}", ""]]
 
     def __call__(self, what, value, unit):
         self.rows.append([what, f"{value:.4g}", unit])
@@ -245,8 +246,8 @@ def pipelines(kind):
         agents = {name: dqn.DQN(dqn.Args(bf16=bool(flags)), env, CPU, 0) for name, flags in variants.items()}
         network = agents["float32"].online
         torch.set_num_threads(CORES)
-        shared = bare_update(dqn.DQN(dqn.Args(), env, CPU, 0), env, size)
-        table(f"bare update, float32, shared by {CORES} cores", shared, "ms")
+        agent = dqn.DQN(dqn.Args(), env, CPU, 0)
+        table(f"bare update, float32, shared by {agent.shares} cores", bare_update(agent, env, size), "ms")
         others = {"stable-baselines3 DQN": "sb3_dqn", "CleanRL's dqn_atari loop": "cleanrl_dqn"}
         for name, value in zip(("created", "half full", "full"), memory(1_000_000)):
             table(f"replay of 1,000,000, {name}", value, "GB")
@@ -368,5 +369,7 @@ def replay():
 
 
 if __name__ == "__main__":
-    what = sys.argv[1]
-    {"scaling": scaling, "replay": replay}.get(what, lambda: pipelines(what))()
+    what = sys.argv[1] if len(sys.argv) > 1 else ""
+    if what not in (known := {"dqn": pipelines, "ddpg": pipelines, "scaling": scaling, "replay": replay}):
+        sys.exit(f"error: which of {', '.join(known)}?")
+    known[what](*([what] if what in SCRIPTS else []))

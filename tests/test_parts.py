@@ -174,6 +174,8 @@ def test_a_batch_shared_by_cores_gives_the_update_of_the_whole(cores, shares):
         assert agent.shares == (shares if threads > 1 else 1) and torch.get_num_threads() == 1
         td_errors, metrics = agent.update(batch, 0)
         gradients = [parameter.grad for parameter in agent.online.parameters()]
+        for parameter in agent.online.parameters():  # what the fused Adam takes for granted
+            assert parameter.grad.stride() == parameter.stride()
         found.append([td_errors, metrics["losses/td_loss"], metrics["losses/q_values"], *gradients])
     for whole, shared in zip(*found):
         assert torch.allclose(whole, shared, atol=1e-6) and whole.abs().sum() > 0
@@ -183,9 +185,14 @@ def test_a_batch_shared_by_cores_gives_the_update_of_the_whole(cores, shares):
 def test_bfloat16_is_for_cpus_that_compute_with_it(has, monkeypatch):
     said = []
     monkeypatch.setattr(ca2e, "say", said.append)
+    torch.set_num_threads(2)
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True} if has else {"neon": True})
     agent = ca2e.DQN(ca2e.Args(bf16=True), with_actions(3), torch.device("cpu"), 0)
-    assert bool(agent.bf16) is has
+    assert agent.bf16 is has
+    rng, column = np.random.default_rng(0), torch.ones(4)
+    states = torch.from_numpy(rng.integers(0, 256, (4, 4, 84, 84)).astype(np.uint8))
+    td_errors, _ = agent.update([states, torch.zeros(4, dtype=torch.int64), column, column, states, column], 0)
+    assert td_errors.isfinite().all()
     assert ["in float32" in line for line in said] == ([] if has else [True])
 
 

@@ -96,10 +96,13 @@ def test_a_short_training_is_resumed_and_ships_a_checkpoint_that_ca2e_takes_as_a
         network = ddpg.Actor(ddpg.make_control(env_id))
     pretrain.main(pretrain.Args(**settings, env_id=env_id, total_timesteps=300))
     first = torch.load(f"runs/{env_id}__{algo}__1/resume.pt", weights_only=True)
-    pretrain.main(pretrain.Args(**settings, env_id=env_id, total_timesteps=500, resume=True))
+    with pytest.raises(SystemExit, match="holds a training already; go on with --resume"):
+        pretrain.main(pretrain.Args(**settings, env_id=env_id, total_timesteps=300))
+    pretrain.main(pretrain.Args(**settings, env_id=env_id, total_timesteps=500, resume=True, learning_rate=0.002))
     second = torch.load(f"runs/{env_id}__{algo}__1/resume.pt", weights_only=True)
     assert (first["global_step"], second["global_step"]) == (300, 500)
     optimizer = "optimizer" if algo == "dqn" else "critic_optimizer"
+    assert second[optimizer]["param_groups"][0]["lr"] == 0.002 != first[optimizer]["param_groups"][0]["lr"]
     updates = [state[optimizer]["state"][0]["step"].item() for state in (first, second)]
     assert updates == [updates_first, updates_first * 3 // 2]  # none in the first 100 steps of each sitting
     path = tmp_path / "priors" / env_id / f"{algo}.pt"
