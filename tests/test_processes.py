@@ -18,6 +18,7 @@ import pytest
 import torch
 
 import catch_game
+import pretend_cuda
 import ca2e_ddpg_mujoco as ddpg
 import ca2e_dqn_atari as dqn
 
@@ -344,24 +345,46 @@ def parent(pid):
 
 
 @pytest.mark.parametrize("script", [dqn, ddpg])
-def test_in_one_process_two_runs_give_the_same_weights(script, tmp_path, monkeypatch):
+def test_in_one_process_two_runs_give_the_same_weights_and_a_pretended_gpu_too(script, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     handlers = {number: signal.getsignal(number) for number in script.STOP_SIGNALS}
     env_id, agents = "Catch" if script is dqn else "InvertedPendulum-v5", []
     if script is dqn:
         catch_game.replace_atari(monkeypatch.setattr)
-    for name in ("one", "two"):
-        monkeypatch.setattr(time, "time", lambda name=name, clock=time.time: clock() + (name == "two") * 10)
-        script.main(script.Args(sync=True, env_id=env_id, total_timesteps=600, learning_starts=300, num_nature_actors=1,
+
+    def train(seconds):
+        monkeypatch.setattr(time, "time", lambda clock=time.time: clock() + seconds)  # the run's name has it
+        script.main(script.Args(sync=True, env_id=env_id, total_timesteps=500, learning_starts=300, num_nature_actors=1,
                                 eval_frequency=400, num_prior_actors=int(script is ddpg),
                                 prior_dir=str(ROOT / "priors"), eval_episodes=1))
         (path,) = set(tmp_path.glob("runs/*/agent.pt")) - {agent for agent, _ in agents}
         agents.append((path, torch.load(path, weights_only=True)))
+
+    train(0)
+    train(10)
+    learner, agent, calls = script.DQN if script is dqn else script.DDPG, [], []
+    update, gather = learner.update, script.gather
+
+    def watched_update(self, batch, global_step):
+        agent[:] = [self]
+        assert self.device.type == "cuda" and all(pretend_cuda.marked(column) for column in batch)
+        before = gpu.to_cuda, gpu.to_cpu, gpu.reads
+        result = update(self, batch, global_step)
+        assert (gpu.to_cuda, gpu.to_cpu, gpu.reads) == before  # nothing for which the GPU would have to be waited for
+        return result
+
+    monkeypatch.setattr(learner, "update", watched_update)
+    monkeypatch.setattr(script, "gather", lambda *args: calls.append(gpu.to_cuda) or gather(*args))
+    with pretend_cuda.PretendCuda(monkeypatch) as gpu:
+        train(20)
     for number, handler in handlers.items():
         signal.signal(number, handler)
-    (_, one), (_, two) = agents
-    assert one["state"] == two["state"] and one["state"]["updates"] >= 75 and one["state"]["evaluations"]
-    assert all(torch.equal(one["network"][key], two["network"][key]) for key in one["network"])
+    assert {after - before for before, after in zip(calls, calls[1:])} == {6}  # columns, however many the batches
+    assert all(pretend_cuda.marked(parameter) for group in agent[0].optimizer.param_groups for parameter in group["params"])
+    (_, one), (_, two), (_, three) = agents
+    assert one["state"] == two["state"] == three["state"] and one["state"]["updates"] >= 50 and one["state"]["evaluations"]
+    for other in (two, three):
+        assert all(torch.equal(one["network"][key], other["network"][key]) for key in one["network"])
     torch.manual_seed(1)
     make, network = (script.make_atari, script.QNetwork) if script is dqn else (script.make_control, script.Actor)
     fresh = network(make(env_id)).state_dict()  # the run's own seed: the weights that it began with
