@@ -27,8 +27,8 @@ def test_uniform_replay_returns_the_games_own_stacks_and_returns(env_id, monkeyp
         monkeypatch.setattr(replay, "rng", Spy(np.random.default_rng(step), drawn))
         states, actions, returns, discounts, next_states = replay.sample(64, n, gamma)
         t, e = drawn[0], drawn[1]
+        stacks, _, _, rewards, terminations, _, last = ([row[i] for row in seen] for i in range(7))
         for j in range(64):
-            stacks, _, _, rewards, terminations, _, last = ([row[i] for row in seen] for i in range(7))
             assert not last[t[j]][e[j]]
             total, discount, k = 0.0, 1.0, 0
             for k in range(1, n + 1):
