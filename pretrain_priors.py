@@ -609,8 +609,8 @@ def main(args: Args) -> None:
     save()
     writer.close()
     if stop:
-        print(f"stopped at step {step:,}; go on with the same flags and --resume, or, to write the best network "
-              f"so far as a prior, with --resume --total-timesteps {step}")
+        print(f"stopped at step {step:,}; go on with the same flags and --resume, or, to write the best "
+              f"network so far as a prior, with --resume --total-timesteps {step}")
         sys.exit(128 + stop[0])
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, signal.SIG_DFL)
