@@ -1093,13 +1093,12 @@ def main(args: Args) -> None:
     except (EOFError, ConnectionError) as error:
         sys.exit(f"error: the replay's manager died ({type(error).__name__}), out of memory perhaps; "
                  f"go on from the last checkpoint with --resume {run}")
-    except OSError as error:
-        sys.exit(f"error: the system refuses ({error}); what was saved in {run} is intact")
     finally:
         if crew is not None:
             crew.close()
     save_agent(args, run / "agent.pt", agent, state)
     on_stop(leave)  # what follows may be stopped at any time
+    say(f"all steps are done and {run / 'agent.pt'} is saved; 20 greedy games measure it")
     network.load_state_dict(agent.parts["network"].state_dict())
     final_return = play_saved(args, run / "agent.pt", network)
     save_agent(args, run / "agent.pt", agent, state, final_return)
@@ -1109,4 +1108,7 @@ def main(args: Args) -> None:
 
 if __name__ == "__main__":
     on_stop(leave)
-    main(parse())
+    try:
+        main(parse())
+    except OSError as refused:  # a full disk, say
+        sys.exit(f"error: the system refuses ({refused}); what was saved before is intact")
