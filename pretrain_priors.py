@@ -51,6 +51,7 @@ from gymnasium.wrappers import DtypeObservation, FrameStackObservation
 from torch.utils.tensorboard import SummaryWriter
 
 CHECKPOINT_FORMAT = 1
+AVERAGING = 2e-4  # a DQN update moves the averaged weights so far towards the newest
 STACK = 1  # observations in a state of continuous control; Atari takes 4 frames
 CONTROL = {  # the defaults of ddpg, n-step-ddpg and td3, where they are not those of Atari
     "total_timesteps": 300_000, "eval_frequency": 5_000, "eval_episodes": 10, "num_envs": 1,
@@ -377,16 +378,21 @@ def ddpg_target(algo: str, target_actor, target_critics, returns, next_states, d
 
 
 class DQN:
-    """dqn, double-dqn and n-step-double-dqn; `network` acts, `parts` are what a saved state needs."""
+    """dqn, double-dqn and n-step-double-dqn; `network` acts, `average` is evaluated and ships.
+
+    average follows the network's weights slowly, over some 20,000 steps: it plays better and more evenly.
+    """
 
     def __init__(self, args: Args, env, device: torch.device):
         self.args, self.device, self.num_actions = args, device, env.single_action_space.n
         self.network, self.target, self.rng = QNetwork(env), QNetwork(env), np.random.default_rng(args.seed)
-        self.target.load_state_dict(self.network.state_dict())
-        for network in (self.network, self.target):
+        self.average = QNetwork(env).requires_grad_(False)
+        for network in (self.network, self.target, self.average):
+            network.load_state_dict(self.network.state_dict())
             network.to(device, memory_format=torch.channels_last)
         self.optimizer = torch.optim.Adam(self.network.parameters(), lr=args.learning_rate, fused=True)
-        self.parts = {"network": self.network, "target": self.target, "optimizer": self.optimizer}
+        self.parts = {"network": self.network, "target": self.target, "average": self.average,
+                      "optimizer": self.optimizer}
         self.copies = 0
         has_bf16 = device.type == "cuda" or torch.cpu.get_capabilities().get("avx512_bf16", False)
         self.bf16 = args.bf16 and has_bf16
@@ -419,17 +425,21 @@ class DQN:
         loss.backward()
         nn.utils.clip_grad_norm_(self.network.parameters(), 10.0)
         self.optimizer.step()
+        rate = max(AVERAGING, 10 / (10 + step // self.args.train_frequency))  # early: the last tenth
+        with torch.no_grad():
+            torch._foreach_lerp_([*self.average.parameters()], [*self.network.parameters()], rate)
         return {"losses/td_loss": loss.detach(), "losses/q_values": q_values.detach().mean()}
 
 
 class DDPG:
-    """ddpg, n-step-ddpg and td3; `network` acts, `parts` are what a saved state needs."""
+    """ddpg, n-step-ddpg and td3; `network` acts, is evaluated (as `average`) and ships."""
 
     def __init__(self, args: Args, env, device: torch.device):
         self.args, self.device, self.rng, self.updates = args, device, np.random.default_rng(args.seed), 0
         self.bounds = env.single_action_space
         critics = 2 if args.algo == "td3" else 1
         self.network, self.target = Actor(env).to(device), Actor(env).to(device)
+        self.average = self.network
         self.critics = nn.ModuleList(Critic(env) for _ in range(critics)).to(device)
         self.target_critics = nn.ModuleList(Critic(env) for _ in range(critics)).to(device)
         for target, network in ((self.target, self.network), (self.target_critics, self.critics)):
@@ -547,7 +557,7 @@ def main(args: Args) -> None:
 
     run = Path("runs") / f"{args.env_id.replace('/', '-')}__{args.algo}__{args.seed}"
     header = {"format": CHECKPOINT_FORMAT, "algo": args.algo, "env_id": args.env_id}
-    state = {"global_step": 0, "best": -float("inf"), "best_network": cpu_copy(agent.network),
+    state = {"global_step": 0, "best": -float("inf"), "best_network": cpu_copy(agent.average),
              "best_step": 0}
     if args.resume:
         found = load_state(run / "resume.pt", args)
@@ -595,7 +605,7 @@ def main(args: Args) -> None:
             print(f"step {step:,} of {args.total_timesteps:,} | {sps:.0f} steps/s | best {state['best']:g} | "
                   f"{(args.total_timesteps - step) / sps / 60:.0f} min left", flush=True)
         if due(args.eval_frequency) or step >= args.total_timesteps:
-            network = cpu_copy(agent.network)
+            network = cpu_copy(agent.average)
             returns = greedy_returns(args, env, network, args.eval_episodes, 20_000 + step)
             writer.add_scalar("charts/eval_return", returns.mean(), step)
             writer.add_scalar("charts/eval_return_std", returns.std(), step)

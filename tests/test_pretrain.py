@@ -79,12 +79,26 @@ def test_targets_of_the_three_algorithms_by_hand():
         assert double.tolist() == [1 + 0.5 * 20, 2]  # the online network's best, action 1
 
 
+def test_the_average_follows_the_network():
+    """After few updates it is young, later 1 / 5,000 an update; the reference adds up in float64."""
+    torch.manual_seed(0)
+    agent = pretrain.DQN(pretrain.Args(learning_rate=0.01), catch_game.CatchEnv(1), torch.device("cpu"))
+    rng, want = np.random.default_rng(0), agent.average.network[-1].weight.double()
+    assert torch.equal(agent.average.network[-1].weight, agent.network.network[-1].weight)
+    for step, rate in ((4, 10 / 11), (360, 0.1), (4_000_000, 0.0002), (4_000_004, 0.0002)):
+        states = torch.from_numpy(rng.integers(0, 256, (2, 8, 4, 84, 84), dtype=np.uint8))
+        agent.update([states[0], torch.zeros(8, dtype=torch.int64), torch.ones(8), torch.zeros(8), states[1]], step)
+        want = (1 - rate) * want + rate * agent.network.network[-1].weight.detach().double()
+        assert (agent.average.network[-1].weight - want).abs().max() < 1e-6
+    assert (agent.average.network[-1].weight - agent.network.network[-1].weight).abs().max() > 1e-3
+
+
 @pytest.mark.parametrize("algo, updates_first", [("dqn", 50), ("td3", 200), ("n-step-ddpg", 200)])
 def test_a_short_training_is_resumed_and_ships_a_checkpoint_that_ca2e_takes_as_a_prior(
         algo, updates_first, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(pretrain.signal, "signal", lambda *_: None)
-    settings = dict(algo=algo, learning_starts=100, eval_frequency=200, eval_episodes=1, num_envs=2, buffer_size=1000)
+    settings = dict(algo=algo, learning_starts=100, eval_frequency=500, eval_episodes=1, num_envs=2, buffer_size=1000)
     if algo == "dqn":
         env_id, best = "Catch", 5
         for name, catch in (("make_atari", catch_game.make_atari), ("fire_button", lambda env: None)):
@@ -101,6 +115,8 @@ def test_a_short_training_is_resumed_and_ships_a_checkpoint_that_ca2e_takes_as_a
     pretrain.main(pretrain.Args(**settings, env_id=env_id, total_timesteps=500, resume=True, learning_rate=0.002))
     second = torch.load(f"runs/{env_id}__{algo}__1/resume.pt", weights_only=True)
     assert (first["global_step"], second["global_step"]) == (300, 500)
+    evaluated = first["average" if algo == "dqn" else "network"]  # the only evaluation was at the end
+    assert all(torch.equal(tensor, evaluated[name]) for name, tensor in first["best_network"].items())
     optimizer = "optimizer" if algo == "dqn" else "critic_optimizer"
     assert second[optimizer]["param_groups"][0]["lr"] == 0.002 != first[optimizer]["param_groups"][0]["lr"]
     updates = [state[optimizer]["state"][0]["step"].item() for state in (first, second)]
