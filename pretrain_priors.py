@@ -381,7 +381,7 @@ def ddpg_target(algo: str, target_actor, target_critics, returns, next_states, d
 class DQN:
     """dqn, double-dqn and n-step-double-dqn; `network` acts, `average` is evaluated and ships.
 
-    average follows the network's weights slowly, over some 20,000 steps: it plays better and more evenly.
+    average follows the weights of network slowly, over some 20,000 steps, and plays better than they do.
     """
 
     def __init__(self, args: Args, env, device: torch.device):
