@@ -3,6 +3,8 @@
 import multiprocessing as mp
 import os
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -204,3 +206,14 @@ def test_a_full_disk_keeps_what_was_saved_before(tmp_path):
     with pytest.raises(SystemExit, match="^error: cannot save .*No space left on device.*intact$"):
         ca2e.save_checkpoint(path, {"step": 2})
     assert torch.load(path, weights_only=True) == {"step": 1} and list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("script", ["ca2e_dqn_atari.py", "ca2e_ddpg_mujoco.py"])
+def test_what_the_system_refuses_is_one_line_wherever_it_happens(script):
+    refuse = ("import runpy, sys, torch\n"
+              "def full(_): raise OSError(28, 'No space left on device')\n"
+              f"torch.manual_seed, sys.argv = full, [{script!r}]\n"
+              f"runpy.run_path({str(PRIOR.parents[2] / script)!r}, run_name='__main__')")
+    ended = subprocess.run([sys.executable, "-c", refuse], capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 1 and "Traceback" not in ended.stderr
+    assert ended.stderr.strip().startswith("error: the system refuses ([Errno 28]")
