@@ -302,19 +302,20 @@ class SharedArray:
         self.array = np.frombuffer(self.arena.buffer, dtype, length)
 
 
-def publish(weights: SharedArray, network: nn.Module) -> None:
-    """Learner: replaces the published parameters; the version is odd meanwhile."""
-    vector = torch.cat([parameter.detach().flatten() for parameter in network.parameters()]).cpu().numpy()
-    weights.array["version"] += 1
-    weights.array["vector"] = vector
-    weights.array["version"] += 1
+def publish(weights: SharedArray, *networks: nn.Module) -> None:
+    """Learner: replaces the published parameters, each network in a row; a version is odd meanwhile."""
+    for row, network in enumerate(networks):
+        vector = torch.cat([parameter.detach().flatten() for parameter in network.parameters()]).cpu().numpy()
+        weights.array["version"][row] += 1
+        weights.array["vector"][row] = vector
+        weights.array["version"][row] += 1
 
 
-def newest_weights(weights: SharedArray, network: nn.Module, seen: int) -> int:
+def newest_weights(weights: SharedArray, network: nn.Module, seen: int, row: int = 0) -> int:
     """Actor: copies what was published since version `seen` into network; returns the version it then has."""
-    while (version := int(weights.array["version"][0])) != seen:
-        vector = torch.from_numpy(weights.array["vector"][0].copy())
-        if version % 2 == 0 and weights.array["version"][0] == version:  # nobody wrote during the copy
+    while (version := int(weights.array["version"][row])) != seen:
+        vector = torch.from_numpy(weights.array["vector"][row].copy())
+        if version % 2 == 0 and weights.array["version"][row] == version:  # nobody wrote during the copy
             nn.utils.vector_to_parameters(vector, network.parameters())
             return version
         time.sleep(0.001)
@@ -621,7 +622,7 @@ def evaluator(args: Args, replay, weights: SharedArray):
     online, version, due = ActorCritic(make_control(args.env_id)), -1, float("inf")
     while True:
         if (step := replay.step()) >= due:
-            version = newest_weights(weights, online, version)
+            version = newest_weights(weights, online, version, row=1)
             returns = play_control(args.env_id, online.actor, args.eval_episodes, args.seed + step)
             replay.evaluated(step, returns)
         if step >= due or due == float("inf"):  # a round that comes late is skipped
@@ -715,6 +716,7 @@ class DDPG:
     def __init__(self, args: Args, env, device: torch.device, global_step: int):
         self.args, self.device = args, device
         self.online, self.target = ActorCritic(env).to(device), ActorCritic(env).to(device)
+        self.average = self.online  # evaluated; the DQN script evaluates an average of the weights
         self.target.load_state_dict(self.online.state_dict())
         self.target.requires_grad_(False)
         self.theta, self.omega = list(self.online.actor.parameters()), list(self.online.critic.parameters())
@@ -757,7 +759,7 @@ def learner(args: Args, agent, replay, store: SharedArray, weights: SharedArray)
             td_errors.append(td_error)
             updates += 1
             if updates % args.publish_frequency == 0:
-                publish(weights, agent.online)
+                publish(weights, agent.online, agent.average)
         ids, priorities = batch_ids.ravel(), np.zeros(0)
         if td_errors:
             priorities = torch.cat(td_errors).abs().cpu().numpy()  # here the learner waits for the device
@@ -1058,8 +1060,8 @@ def main(args: Args) -> None:
     on_stop(lambda number, frame: stop.append(number))
     store = SharedArray(args.num_actors * args.part, slot(env))
     num_weights = sum(parameter.numel() for parameter in agent.online.parameters())
-    weights = SharedArray(1, [("version", np.int64), ("vector", np.float32, (num_weights,))])
-    publish(weights, agent.online)
+    weights = SharedArray(2, [("version", np.int64), ("vector", np.float32, (num_weights,))])
+    publish(weights, agent.online, agent.average)
     say(f"{run} | {args.num_nature_actors} nature + {args.num_prior_actors} prior actors | "
         f"learner on {device}")
     try:

@@ -57,6 +57,7 @@ from torch.utils.tensorboard import SummaryWriter
 ALGO = "ca2e-dqn"
 CHECKPOINT_FORMAT = 1
 STACK = 4  # frames in a state [paper, App. A]
+AVERAGING = 8e-4  # an update moves the averaged weights so far towards the newest
 MAX_SHARES = 4  # of a batch, for as many cores
 BATCHES_PER_CALL = 32  # few, fat calls: the learner asks the manager for the next 32 batches at once
 SAVE_SECONDS, LOG_SECONDS = 180, 10  # between checkpoints, between progress lines
@@ -295,19 +296,20 @@ class SharedArray:
         self.array = np.frombuffer(self.arena.buffer, dtype, length)
 
 
-def publish(weights: SharedArray, network: nn.Module) -> None:
-    """Learner: replaces the published parameters; the version is odd meanwhile."""
-    vector = torch.cat([parameter.detach().flatten() for parameter in network.parameters()]).cpu().numpy()
-    weights.array["version"] += 1
-    weights.array["vector"] = vector
-    weights.array["version"] += 1
+def publish(weights: SharedArray, *networks: nn.Module) -> None:
+    """Learner: replaces the published parameters, each network in a row; a version is odd meanwhile."""
+    for row, network in enumerate(networks):
+        vector = torch.cat([parameter.detach().flatten() for parameter in network.parameters()]).cpu().numpy()
+        weights.array["version"][row] += 1
+        weights.array["vector"][row] = vector
+        weights.array["version"][row] += 1
 
 
-def newest_weights(weights: SharedArray, network: nn.Module, seen: int) -> int:
+def newest_weights(weights: SharedArray, network: nn.Module, seen: int, row: int = 0) -> int:
     """Actor: copies what was published since version `seen` into network; returns the version it then has."""
-    while (version := int(weights.array["version"][0])) != seen:
-        vector = torch.from_numpy(weights.array["vector"][0].copy())
-        if version % 2 == 0 and weights.array["version"][0] == version:  # nobody wrote during the copy
+    while (version := int(weights.array["version"][row])) != seen:
+        vector = torch.from_numpy(weights.array["vector"][row].copy())
+        if version % 2 == 0 and weights.array["version"][row] == version:  # nobody wrote during the copy
             nn.utils.vector_to_parameters(vector, network.parameters())
             return version
         time.sleep(0.001)
@@ -616,11 +618,11 @@ def actor(args: Args, index: int, prior: str | None, replay, store: SharedArray,
 
 
 def evaluator(args: Args, replay, weights: SharedArray):
-    """Deviation 3: full greedy games with the newest weights; yields after each look at the step."""
+    """Deviation 3: full greedy games with the averaged weights; yields after each look at the step."""
     network, version, due = QNetwork(make_atari(args.env_id)), -1, float("inf")
     while True:
         if (step := replay.step()) >= due:
-            version = newest_weights(weights, network, version)
+            version = newest_weights(weights, network, version, row=1)
             replay.evaluated(step, play_atari(args.env_id, network, args.eval_episodes, args.seed + step))
         if step >= due or due == float("inf"):  # a round that comes late is skipped
             due = (replay.step() // args.eval_frequency + 1) * args.eval_frequency
@@ -708,7 +710,7 @@ def find_priors(args: Args, network: nn.Module) -> tuple[list[str | None], list[
 
 # ------------------------------------------------------------------------------------------- Learner (Alg. 3)
 class DQN:
-    """What learns: theta (online), theta-minus (target) and the optimizer.
+    """What learns: theta (online), theta-minus (target), an average of theta to evaluate, the optimizer.
 
     On a CPU up to MAX_SHARES cores take a share of each batch, in a thread of ours: they meet once an update.
     PyTorch's own threads meet in every layer: slower beside actors, and two runs at once all but halt.
@@ -724,12 +726,14 @@ class DQN:
         self.bf16 = args.bf16 and has_bf16
         if self.bf16 != args.bf16:
             say("this CPU lacks AVX512-BF16, without which bfloat16 is slow: learning in float32")
-        self.online, self.target = QNetwork(env), QNetwork(env)
-        self.target.load_state_dict(self.online.state_dict())
-        for network in (self.online, self.target):
+        self.online, self.target, self.average = QNetwork(env), QNetwork(env), QNetwork(env)
+        for network in (self.online, self.target, self.average):
+            network.load_state_dict(self.online.state_dict())
             network.to(device, memory_format=torch.channels_last)
         self.optimizer = torch.optim.Adam(self.online.parameters(), lr=args.learning_rate, fused=True)
-        self.parts = {"network": self.online, "target": self.target, "optimizer": self.optimizer}
+        self.theta, self.followers = list(self.online.parameters()), list(self.average.parameters())
+        self.parts = {"network": self.average, "online": self.online, "target": self.target,
+                      "optimizer": self.optimizer}
 
     def update(self, batch, global_step: int) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """One gradient step on a batch, see the loss; the TD errors (B,) and the metrics, on the device."""
@@ -738,10 +742,13 @@ class DQN:
             self.target.load_state_dict(self.online.state_dict())  # theta-minus <- theta
         shares = zip(*(column.chunk(self.shares) for column in batch))
         losses, td_errors, q_values, *gradients = zip(*self.map(self.gradients, shares))
-        for parameter, parts in zip(self.online.parameters(), gradients):
+        for parameter, parts in zip(self.theta, gradients):
             parameter.grad = sum(parts[1:], parts[0])
-        nn.utils.clip_grad_norm_(self.online.parameters(), 10.0)  # Deviation 21
+        nn.utils.clip_grad_norm_(self.theta, 10.0)  # Deviation 21
         self.optimizer.step()
+        rate = max(AVERAGING, 40 / (40 + global_step))  # early: some tenth of the steps so far
+        with torch.no_grad():
+            torch._foreach_lerp_(self.followers, self.theta, rate)  # Deviation 3
         return torch.cat(td_errors), {
             "losses/td_loss": sum(losses), "losses/q_values": torch.cat(q_values).mean()}
 
@@ -750,7 +757,7 @@ class DQN:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
             loss, td_errors, q_values = double_q_loss(self.online, self.target, share)
         loss = loss * (len(td_errors) / self.args.batch_size)  # it was a mean over these alone
-        return loss.detach(), td_errors, q_values, *torch.autograd.grad(loss, [*self.online.parameters()])
+        return loss.detach(), td_errors, q_values, *torch.autograd.grad(loss, self.theta)
 
 
 def learner(args: Args, agent, replay, store: SharedArray, weights: SharedArray):
@@ -768,7 +775,7 @@ def learner(args: Args, agent, replay, store: SharedArray, weights: SharedArray)
             td_errors.append(td_error)
             updates += 1
             if updates % args.publish_frequency == 0:
-                publish(weights, agent.online)
+                publish(weights, agent.online, agent.average)
         ids, priorities = batch_ids.ravel(), np.zeros(0)
         if td_errors:
             priorities = torch.cat(td_errors).abs().cpu().numpy()  # here the learner waits for the device
@@ -1065,8 +1072,8 @@ def main(args: Args) -> None:
     on_stop(lambda number, frame: stop.append(number))
     store = SharedArray(args.num_actors * args.part, slot(env))
     num_weights = sum(parameter.numel() for parameter in agent.online.parameters())
-    weights = SharedArray(1, [("version", np.int64), ("vector", np.float32, (num_weights,))])
-    publish(weights, agent.online)
+    weights = SharedArray(2, [("version", np.int64), ("vector", np.float32, (num_weights,))])
+    publish(weights, agent.online, agent.average)
     say(f"{run} | {args.num_nature_actors} nature + {args.num_prior_actors} prior actors | "
         f"learner on {device}")
     try:

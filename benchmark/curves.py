@@ -2,6 +2,7 @@
 
     python benchmark/curves.py csv runs/<name> NAME "the command of the run"    # benchmark/results/NAME.csv
     python benchmark/curves.py plot OUT.png "Title" NAME=label NAME=label ...   # benchmark/results/OUT.png
+    python benchmark/curves.py plot OUT.png "Title" NAME=label=1925000 ...      # and with so many steps of its priors
 """
 
 import csv
@@ -49,21 +50,24 @@ def write_csv(run, name, command):
 
 
 def plot(out, title, *curves):
-    """Greedy return over the steps of all actors."""
+    """Greedy return over the steps of all actors, and, where a curve names its priors' steps, with those counted in."""
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    figure, axis = plt.subplots(figsize=(7, 4))
-    for curve in curves:
-        name, label = curve.split("=", 1)
-        rows = list(csv.DictReader(open(RESULTS / f"{name}.csv")))
-        steps, returns = ([float(row[column]) for row in rows] for column in ("step", "greedy_mean"))
-        axis.plot(steps, returns, marker="o", label=label)
-    axis.set(title=title, xlabel="environment steps, all actors", ylabel="greedy return, full games")
-    axis.grid(alpha=0.3)
-    axis.legend()
+    curves = [(curve + "=0").split("=")[:3] for curve in curves]
+    counted = any(int(prior_steps) for *_, prior_steps in curves)
+    figure, axes = plt.subplots(1, 1 + counted, figsize=(7 + 5 * counted, 4), squeeze=False, sharey=True)
+    for axis, more in zip(axes[0], (False, True)):
+        for name, label, prior_steps in curves:
+            rows = list(csv.DictReader(open(RESULTS / f"{name}.csv")))
+            steps = [float(row["step"]) + more * int(prior_steps) for row in rows]
+            axis.plot(steps, [float(row["greedy_mean"]) for row in rows], marker="o", markersize=4, label=label)
+        axis.set_xlabel("environment steps, all actors" + ", those that trained the priors counted in" * more)
+        axis.grid(alpha=0.3)
+    axes[0, 0].set(title=title, ylabel="greedy return, full games")
+    axes[0, 0].legend()
     figure.tight_layout()
     figure.savefig(RESULTS / out, dpi=110)
 

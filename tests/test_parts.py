@@ -1,6 +1,8 @@
 """The pure parts of CA2E-DQN against literals worked by hand, brute force and slow loops."""
 
 import time
+from copy import deepcopy
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,6 +10,7 @@ import pytest
 import torch
 from gymnasium.spaces import Discrete
 
+import ca2e_ddpg_mujoco as ddpg
 import ca2e_dqn_atari as ca2e
 
 
@@ -156,6 +159,30 @@ def test_target_network_follows_inserted_transitions():
     online = bias(agent.online)
     agent.update(batch, 300)
     assert torch.equal(bias(agent.target), online)
+
+
+def test_the_average_follows_the_newest_weights_and_is_saved_beside_them():
+    """Young at first, later 8e-4 an update; the reference adds up in float64."""
+    args, rng = ca2e.Args(learning_rate=0.01, sync=True), np.random.default_rng(0)
+    torch.manual_seed(0)
+    agent, resumed = (ca2e.DQN(args, with_actions(3), torch.device("cpu"), 0) for _ in range(2))
+
+    def last(network):
+        return network.network[-1].weight.detach().double()
+
+    want = last(agent.average)
+    assert torch.equal(want, last(agent.online))
+    for step, rate in ((40, 0.5), (360, 0.1), (10**6, 8e-4), (10**6, 8e-4)):
+        frames, column = torch.from_numpy(rng.integers(0, 256, (2, 8, 4, 84, 84), dtype=np.uint8)), torch.ones(8)
+        agent.update([frames[0], torch.zeros(8, dtype=torch.int64), column, column, frames[1], column], step)
+        want = (1 - rate) * want + rate * last(agent.online)
+        assert (last(agent.average) - want).abs().max() < 1e-6
+    assert (last(agent.average) - last(agent.online)).abs().max() > 1e-3
+    saved = {name: deepcopy(part.state_dict()) for name, part in agent.parts.items()}
+    assert torch.equal(saved["network"]["network.10.weight"].double(), last(agent.average))  # what --evaluate plays
+    ca2e.load_agent(Path("agent.pt"), resumed, saved)
+    for one, other in ((agent.average, resumed.average), (agent.online, resumed.online), (agent.target, resumed.target)):
+        assert torch.equal(last(one), last(other))
 
 
 @pytest.mark.parametrize("cores, shares", [(2, 2), (3, 3), (64, 4)])
@@ -375,3 +402,24 @@ def test_published_weights_arrive_and_a_half_written_vector_is_never_taken(monke
     monkeypatch.setattr(time, "sleep", finish)
     assert ca2e.newest_weights(weights, actor, version) == 4
     assert sleeps == [True] and (actor.weight == 7.0).all()
+
+
+@pytest.mark.parametrize("script, env_id", [(ca2e, "PongNoFrameskip-v4"), (ddpg, "InvertedPendulum-v5")])
+def test_the_evaluator_plays_the_second_of_the_published_networks(script, env_id, monkeypatch):
+    make, whole, play = ((script.make_atari, script.QNetwork, "play_atari") if script is ca2e
+                         else (script.make_control, script.ActorCritic, "play_control"))
+    newest, average = whole(make(env_id)), whole(make(env_id))
+    size = sum(parameter.numel() for parameter in newest.parameters())
+    weights, played = script.SharedArray(2, [("version", np.int64), ("vector", np.float32, (size,))]), []
+    script.publish(weights, newest, average)
+    state = {"global_step": 0, "prior_steps": 0, "updates": 0, "roles": [0], "evaluations": []}
+    args = script.Args(env_id=env_id, num_nature_actors=1, num_prior_actors=0, eval_frequency=100)
+    replay = script.PrioritizedReplay(args, [], state)
+    monkeypatch.setattr(script, play, lambda env_id, network, *_: played.append(network) or np.zeros(1))
+    rounds = script.evaluator(args, replay, weights)
+    next(rounds)
+    state["global_step"] = 100
+    next(rounds)
+    want = average.network if script is ca2e else average.actor.network
+    got = (played[0].network if script is ca2e else played[0].network).parameters()
+    assert len(played) == 1 and all(torch.equal(one, other) for one, other in zip(got, want.parameters()))

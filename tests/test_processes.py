@@ -385,6 +385,8 @@ def test_in_one_process_two_runs_give_the_same_weights_and_a_pretended_gpu_too(s
     assert one["state"] == two["state"] == three["state"] and one["state"]["updates"] >= 50 and one["state"]["evaluations"]
     for other in (two, three):
         assert all(torch.equal(one["network"][key], other["network"][key]) for key in one["network"])
+    if script is dqn:  # an average is evaluated and saved as the agent; the newest weights lie beside it
+        assert not any(torch.equal(one["network"][key], one["online"][key]) for key in one["network"])
     torch.manual_seed(1)
     make, network = (script.make_atari, script.QNetwork) if script is dqn else (script.make_control, script.Actor)
     fresh = network(make(env_id)).state_dict()  # the run's own seed: the weights that it began with
