@@ -529,7 +529,7 @@ class PrioritizedReplay:
             return self.state["global_step"]
 
     def evaluated(self, global_step: int, returns: np.ndarray) -> None:
-        """The evaluator's report: returns with the learner's weights as of global_step; retires priors."""
+        """The evaluator's report: returns with the weights published by global_step; retires priors."""
         with self.lock:
             roles, evaluations = self.state["roles"], self.state["evaluations"]
             evaluations.append(float(returns.mean()))
@@ -676,6 +676,9 @@ def load_agent(path: Path, agent, checkpoint: dict) -> None:
         for parameter, moments in agent.optimizer.state.items():  # PyTorch takes these unseen
             if any(moment.ndim and moment.shape != parameter.shape for moment in moments.values()):
                 raise ValueError("optimizer")
+        if not all(tensor.isfinite().all() for network in (agent.online, agent.target)
+                   for tensor in network.state_dict().values()):
+            raise ValueError("not finite")
     except Exception as error:
         sys.exit(f"error: {path} cannot be resumed ({type(error).__name__}); it can still act as a prior")
 
@@ -746,7 +749,8 @@ class DQN:
             parameter.grad = sum(parts[1:], parts[0])
         nn.utils.clip_grad_norm_(self.theta, 10.0)  # Deviation 21
         self.optimizer.step()
-        rate = max(AVERAGING, 40 / (40 + global_step))  # early: some tenth of the steps so far
+        updates = global_step * self.args.samples_per_insert / self.args.batch_size  # 0 where both run free
+        rate = max(AVERAGING, 10 / (10 + updates))  # early: over a tenth of the updates so far
         with torch.no_grad():
             torch._foreach_lerp_(self.followers, self.theta, rate)  # Deviation 3
         return torch.cat(td_errors), {
@@ -964,9 +968,10 @@ def check(args: Args, fields: list) -> None:
     needed = slots * np.dtype(fields, align=True).itemsize / 2**30
     for wrong, message in (
         (args.num_actors < 1, "no actors: set --num-nature-actors or --num-prior-actors above 0"),
-        (min(args.batch_size, args.n_step, args.local_buffer_size, args.eval_episodes,
+        (min(args.batch_size, args.local_buffer_size, args.eval_episodes, args.retire_patience,
              args.publish_frequency, args.eval_frequency) < 1,
-         "sizes, frequencies, --n-step and --eval-episodes must be 1 or more"),
+         "sizes, frequencies, --eval-episodes and --retire-patience must be 1 or more"),
+        (not 1 <= args.n_step <= 255, "--n-step must be 1 to 255"),
         (min(args.target_network_frequency, args.exploration_steps) < 1,
          "--target-network-frequency and --exploration-steps must be 1 or more"),
         (args.learning_starts >= args.total_timesteps, "--learning-starts must be below --total-timesteps"),

@@ -24,7 +24,7 @@ control. One network architecture each, as the CA2E scripts have it, trained in 
     python pretrain_priors.py --env-id PongNoFrameskip-v4 --bf16                         # 20 on Pong: 40 min
     python pretrain_priors.py --env-id PongNoFrameskip-v4 --algo dqn --gamma 0.97 --target-return 13 \
         --total-timesteps 1000000                                                        # weaker, later
-    python pretrain_priors.py --env-id Hopper-v5 --algo n-step-ddpg                      # 12 min
+    python pretrain_priors.py --env-id Hopper-v5 --algo n-step-ddpg                      # 20 min
     python pretrain_priors.py --env-id Hopper-v5 --algo n-step-ddpg --resume             # goes on
 
 The result is priors/<env_id>/<algo>.pt. Read `dqn_target` and `ddpg_target` first (all that tells the
@@ -394,7 +394,7 @@ class DQN:
         self.optimizer = torch.optim.Adam(self.network.parameters(), lr=args.learning_rate, fused=True)
         self.parts = {"network": self.network, "target": self.target, "average": self.average,
                       "optimizer": self.optimizer}
-        self.copies = 0
+        self.copies = math.inf  # until the first update
         has_bf16 = device.type == "cuda" or torch.cpu.get_capabilities().get("avx512_bf16", False)
         self.bf16 = args.bf16 and has_bf16
         if self.bf16 != args.bf16:
@@ -413,9 +413,10 @@ class DQN:
     def update(self, batch, step: int) -> dict[str, torch.Tensor]:
         """One gradient step; the metrics, still on the device."""
         states, actions, returns, discounts, next_states = batch
-        if step // self.args.target_network_frequency > self.copies:
-            self.copies = step // self.args.target_network_frequency
+        copies = step // self.args.target_network_frequency
+        if copies > self.copies:
             self.target.load_state_dict(self.network.state_dict())
+        self.copies = copies
         with torch.autocast(states.device.type, torch.bfloat16, enabled=self.bf16):
             with torch.no_grad():
                 target = dqn_target(
@@ -548,6 +549,8 @@ def parse() -> Args:
 
 def main(args: Args) -> None:
     """Acts, stores and learns in turn; keeps the network that evaluated best; measures and ships it."""
+    if args.total_timesteps <= args.learning_starts:
+        sys.exit("error: --learning-starts must be below --total-timesteps")
     device = torch.device("cuda" if args.cuda and torch.cuda.is_available() else "cpu")
     torch.manual_seed(args.seed)
     if not args.atari:

@@ -46,6 +46,7 @@ def test_ids_that_play():
     ({"batch_size": 20_000}, "--batch-size 20000 is larger than the buffer of 10000"),
     ({"buffer_size": 500}, "--buffer-size and --total-timesteps of 856 at least"),
     ({"buffer_size": 10**10, "total_timesteps": 10**10}, "lower --buffer-size"),
+    ({"n_step": 0}, "--n-step must be 1 to 255"), ({"n_step": 256}, "--n-step must be 1 to 255"),
     ({"resume": "runs/none"}, "does not exist"),
     ({"evaluate": "none.pt"}, "does not exist"),
 ])
@@ -188,7 +189,8 @@ def test_a_run_that_cannot_be_resumed(tmp_path, monkeypatch):
 
 
 def test_zeros_that_would_only_fail_later(tmp_path, monkeypatch):
-    for name in ("eval_frequency", "exploration_steps", "target_network_frequency", "publish_frequency", "n_step"):
+    for name in ("eval_frequency", "exploration_steps", "target_network_frequency", "publish_frequency",
+                 "retire_patience"):
         assert "must be 1 or more" in refused(tmp_path, monkeypatch, num_prior_actors=0, **{name: 0})
     assert "--learning-starts" in refused(tmp_path, monkeypatch, num_prior_actors=0, total_timesteps=10_000)
 

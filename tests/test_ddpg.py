@@ -159,10 +159,11 @@ def test_a_saved_agent_that_does_not_fit_is_refused_in_one_line():
     agent, batch = agent_and_batch()
     agent.update(tensors(batch), 0)
     good = {name: part.state_dict() for name, part in agent.parts.items()}
-    moments, shape = deepcopy(good), deepcopy(good)
+    moments, shape, infinite = deepcopy(good), deepcopy(good), deepcopy(good)
     moments["optimizer"]["state"][0]["exp_avg"] = torch.zeros(3, 3)
     shape["critic"]["network.0.weight"] = torch.zeros(3, 3)
-    for bad in (moments, shape, {name: part for name, part in good.items() if name != "target"}):
+    infinite["target"]["critic.network.0.weight"][0, 0] = float("inf")
+    for bad in (moments, shape, infinite, {name: part for name, part in good.items() if name != "target"}):
         with pytest.raises(SystemExit) as stop:
             ca2e.load_agent(Path("agent.pt"), agent, bad)
         assert stop.value.code.startswith("error: agent.pt cannot be resumed") and "\n" not in stop.value.code

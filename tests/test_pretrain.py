@@ -98,7 +98,8 @@ def test_a_short_training_is_resumed_and_ships_a_checkpoint_that_ca2e_takes_as_a
         algo, updates_first, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(pretrain.signal, "signal", lambda *_: None)
-    settings = dict(algo=algo, learning_starts=100, eval_frequency=500, eval_episodes=1, num_envs=2, buffer_size=1000)
+    settings = dict(algo=algo, learning_starts=100, eval_frequency=500, eval_episodes=1, num_envs=2, buffer_size=1000,
+                    target_network_frequency=280)  # copied once: in the first part
     if algo == "dqn":
         env_id, best = "Catch", 5
         for name, catch in (("make_atari", catch_game.make_atari), ("fire_button", lambda env: None)):
@@ -108,6 +109,8 @@ def test_a_short_training_is_resumed_and_ships_a_checkpoint_that_ca2e_takes_as_a
         env_id, best = "InvertedPendulum-v5", 1000
         settings.update(train_frequency=1, batch_size=32)
         network = ddpg.Actor(ddpg.make_control(env_id))
+    with pytest.raises(SystemExit, match="--learning-starts must be below --total-timesteps"):
+        pretrain.main(pretrain.Args(**settings, env_id=env_id, total_timesteps=100))
     pretrain.main(pretrain.Args(**settings, env_id=env_id, total_timesteps=300))
     first = torch.load(f"runs/{env_id}__{algo}__1/resume.pt", weights_only=True)
     with pytest.raises(SystemExit, match="holds a training already; go on with --resume"):
@@ -115,6 +118,9 @@ def test_a_short_training_is_resumed_and_ships_a_checkpoint_that_ca2e_takes_as_a
     pretrain.main(pretrain.Args(**settings, env_id=env_id, total_timesteps=500, resume=True, learning_rate=0.002))
     second = torch.load(f"runs/{env_id}__{algo}__1/resume.pt", weights_only=True)
     assert (first["global_step"], second["global_step"]) == (300, 500)
+    if algo == "dqn":
+        assert all(torch.equal(tensor, first["target"][name]) for name, tensor in second["target"].items())
+        assert not torch.equal(first["target"]["network.0.weight"], first["network"]["network.0.weight"])
     evaluated = first["average" if algo == "dqn" else "network"]  # the only evaluation was at the end
     assert all(torch.equal(tensor, evaluated[name]) for name, tensor in first["best_network"].items())
     optimizer = "optimizer" if algo == "dqn" else "critic_optimizer"
