@@ -21,8 +21,8 @@
        +----------------------------- newest weights, through shared memory -----------------------+
 
     python ca2e_dqn_atari.py --env-id PongNoFrameskip-v4      # the paper's settings: 10M steps
-    python ca2e_dqn_atari.py --env-id PongNoFrameskip-v4 --total-timesteps 200000 --buffer-size 200000 \
-        --exploration-steps 50000 --end-e 0.02 --target-network-frequency 1000 --bf16   # a laptop: 25 minutes
+    python ca2e_dqn_atari.py --env-id PongNoFrameskip-v4 --total-timesteps 300000 --buffer-size 300000 \
+        --exploration-steps 50000 --end-e 0.02 --target-network-frequency 1000 --bf16   # a laptop: 50 minutes
     python ca2e_dqn_atari.py --env-id PongNoFrameskip-v4 --evaluate runs/<name>/agent.pt --capture-video
 
 Read `main` first (the paper's Fig. 1), then `actor` (Alg. 1), `LocalBuffer` and `PrioritizedReplay` (Alg. 2),

@@ -2,7 +2,7 @@
 
     python benchmark/curves.py csv runs/<name> NAME "the command of the run"    # benchmark/results/NAME.csv
     python benchmark/curves.py plot OUT.png "Title" NAME=label NAME=label ...   # benchmark/results/OUT.png
-    python benchmark/curves.py plot OUT.png "Title" NAME=label=1925000 ...      # and with so many steps of its priors
+    python benchmark/curves.py plot OUT.png "Title" NAME=label=1972000 ...      # and with so many steps of its priors
 """
 
 import csv
@@ -67,7 +67,7 @@ def plot(out, title, *curves):
         axis.set_xlabel("environment steps, all actors" + ", those that trained the priors counted in" * more)
         axis.grid(alpha=0.3)
     axes[0, 0].set(title=title, ylabel="greedy return, full games")
-    axes[0, 0].legend()
+    axes[0, -1].legend()
     figure.tight_layout()
     figure.savefig(RESULTS / out, dpi=110)
 
