@@ -362,8 +362,8 @@ def test_in_one_process_two_runs_give_the_same_weights_and_a_pretended_gpu_too(s
 
     train(0)
     train(10)
-    learner, agent, calls = script.DQN if script is dqn else script.DDPG, [], []
-    update, gather = learner.update, script.gather
+    learner, agent, calls, published = script.DQN if script is dqn else script.DDPG, [], [], []
+    update, gather, publish = learner.update, script.gather, script.publish
 
     def watched_update(self, batch, global_step):
         agent[:] = [self]
@@ -374,11 +374,13 @@ def test_in_one_process_two_runs_give_the_same_weights_and_a_pretended_gpu_too(s
         return result
 
     monkeypatch.setattr(learner, "update", watched_update)
+    monkeypatch.setattr(script, "publish", lambda *args: published.append(args[1:]) or publish(*args))
     monkeypatch.setattr(script, "gather", lambda *args: calls.append(gpu.to_cuda) or gather(*args))
     with pretend_cuda.PretendCuda(monkeypatch) as gpu:
         train(20)
     for number, handler in handlers.items():
         signal.signal(number, handler)
+    assert set(published) == {(agent[0].online, agent[0].average)} and len(published) > 1
     assert {after - before for before, after in zip(calls, calls[1:])} == {6}  # columns, however many the batches
     assert all(pretend_cuda.marked(parameter) for group in agent[0].optimizer.param_groups for parameter in group["params"])
     (_, one), (_, two), (_, three) = agents
