@@ -179,6 +179,9 @@ def test_the_average_follows_the_newest_weights_and_is_saved_beside_them():
         assert (last(agent.average) - want).abs().max() < 1e-6
     assert (last(agent.average) - last(agent.online)).abs().max() > 1e-3
     saved = {name: deepcopy(part.state_dict()) for name, part in agent.parts.items()}
+    free = ca2e.DQN(ca2e.Args(samples_per_insert=0), with_actions(3), torch.device("cpu"), 0)
+    free.update([frames[0], torch.zeros(8, dtype=torch.int64), column, column, frames[1], column], 10**6)
+    assert torch.equal(last(free.average), last(free.online))  # running free nobody counts updates: no average
     assert torch.equal(saved["network"]["network.10.weight"].double(), last(agent.average))  # what --evaluate plays
     ca2e.load_agent(Path("agent.pt"), resumed, saved)
     for one, other in ((agent.average, resumed.average), (agent.online, resumed.online), (agent.target, resumed.target)):
