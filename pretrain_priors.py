@@ -527,11 +527,17 @@ def greedy_returns(args: Args, env, network: dict, episodes: int, seed: int) -> 
 
 def ship(args: Args, env, header: dict, state: dict) -> None:
     """Writes the network that evaluated best as a prior, in half precision, with its own average return."""
+    path, there = Path(args.prior_dir) / args.env_id / f"{args.algo}.pt", -float("inf")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        there = float(torch.load(path, "cpu", weights_only=True)["average_return"])
+    except FileNotFoundError:
+        pass
+    except Exception as error:
+        sys.exit(f"error: {path} is no checkpoint ({type(error).__name__}); move it away and --resume")
     network = {name: tensor.half() for name, tensor in state["best_network"].items()}  # rbar is of these
     returns = greedy_returns(args, env, network, 20, 10_000 + args.seed)
-    path = Path(args.prior_dir) / args.env_id / f"{args.algo}.pt"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.exists() and torch.load(path, "cpu", weights_only=True)["average_return"] > returns.mean():
+    if there > returns.mean():
         sys.exit(f"error: {path} is better than this one's {returns.mean():.2f} and stays; write this one by "
                  "--resume and another --prior-dir")
     save_checkpoint(path, {**header, "network": network, "average_return": float(returns.mean()),

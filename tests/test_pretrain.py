@@ -146,6 +146,10 @@ def test_a_prior_of_atari_fits_in_4_mb_and_a_better_one_is_not_replaced(tmp_path
     scores.pop(0)
     pretrain.ship(args, env, {"format": 1}, state)
     assert torch.load(path)["average_return"] == 4
+    path.write_bytes(b"not ours")
+    with pytest.raises(SystemExit, match="^error: .* is no checkpoint .*; move it away and --resume"):
+        pretrain.ship(args, env, {"format": 1}, state)
+    assert path.read_bytes() == b"not ours"
 
 
 def test_defaults_for_continuous_control(monkeypatch):
