@@ -25,7 +25,7 @@ control. One network architecture each, as the CA2E scripts have it, trained in 
     python pretrain_priors.py --env-id PongNoFrameskip-v4 --algo dqn --gamma 0.97 --target-return 13 \
         --total-timesteps 1000000                                                        # weaker, later
     python pretrain_priors.py --env-id BreakoutNoFrameskip-v4 --algo dqn --gamma 0.97 \
-        --exploration-steps 50000 --target-return 40                                     # 40: one hour
+        --exploration-steps 50000 --target-return 40                                     # README: an hour
     python pretrain_priors.py --env-id Hopper-v5 --algo n-step-ddpg                      # 20 min
     python pretrain_priors.py --env-id Hopper-v5 --algo n-step-ddpg --resume             # goes on
 
