@@ -23,9 +23,14 @@ def write_csv(run, name, command):
     """One row an evaluation; the last row is the final one, over 20 games."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+    name_parts = Path(run).name.split("__")  # env id, script or algorithm, seed, and the time of a CA2E run
+    if not Path(run).is_dir() or len(name_parts) < 3:
+        sys.exit(f"error: {run} is no run's folder, runs/<env-id>__<algorithm>__<seed>...")
     events = EventAccumulator(run, size_guidance={"scalars": 0})
     events.Reload()
     scalars = {tag: events.Scalars(tag) for tag in events.Tags()["scalars"]}
+    if "charts/eval_return" not in scalars:
+        sys.exit(f"error: {run} holds no evaluation")
     first = events.FirstEventTimestamp()
     machine = f"{os.cpu_count()} cores {platform.machine()}"
 
@@ -42,8 +47,7 @@ def write_csv(run, name, command):
         spread = round(std[event.step], 3) if event.step in std else ""
         rows.append([event.step, event.step - prior, prior, round(event.value, 3), spread, round(event.wall_time - first),
                      round(at("charts/updates", event.step, 0)) or "", round(at("charts/acting_priors", event.step)),
-                     *(round(at(tag, event.step), 3) for tag in INSIDE), machine, run.rstrip("/").split("__")[2],
-                     command])
+                     *(round(at(tag, event.step), 3) for tag in INSIDE), machine, name_parts[2], command])
     with open(RESULTS / f"{name}.csv", "w", newline="") as file:
         csv.writer(file).writerows([COLUMNS, *rows])
     print(f"{RESULTS / name}.csv: {len(rows)} evaluations")
