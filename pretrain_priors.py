@@ -21,11 +21,11 @@ control. One network architecture each, as the CA2E scripts have it, trained in 
                  ^                                                                   |
                  +---------------------- actions, with exploration ------------------+
 
-    python pretrain_priors.py --env-id PongNoFrameskip-v4 --bf16                         # 20 on Pong: 40 min
+    python pretrain_priors.py --env-id PongNoFrameskip-v4 --bf16              # 20 after 350,000 steps, 40 min
     python pretrain_priors.py --env-id PongNoFrameskip-v4 --algo dqn --gamma 0.97 --target-return 13 \
         --total-timesteps 1000000                                                        # weaker, later
     python pretrain_priors.py --env-id BreakoutNoFrameskip-v4 --algo dqn --gamma 0.97 \
-        --exploration-steps 50000 --target-return 40                                     # README: an hour
+        --exploration-steps 50000 --target-return 40                # about 40 after 250,000 steps, an hour
     python pretrain_priors.py --env-id Hopper-v5 --algo n-step-ddpg                      # 20 min
     python pretrain_priors.py --env-id Hopper-v5 --algo n-step-ddpg --resume             # goes on
 

@@ -20,7 +20,7 @@ INSIDE = ["charts/prior_replay_share", "charts/prior_batch_share", "losses/q_val
 
 
 def write_csv(run, name, command):
-    """One row an evaluation; the last row is the final one, over 20 games."""
+    """One row an evaluation; a CA2E run that came to its end adds a last one, over 20 games."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     name_parts = Path(run).name.split("__")  # env id, script or algorithm, seed, and the time of a CA2E run
