@@ -146,14 +146,16 @@ def test_ctrl_c_sigkill_and_sigterm_then_each_time_resumed_end_at_the_same_step_
     run = Run(tmp_path, SAVES_OFTEN, "--resume", resume, script="-c")
     run.wait_for("nature + ")
     deadline = time.time() + 30
-    while saved_state(folder)["updates"] < first["updates"] + 100 and time.time() < deadline:
+    while time.time() < deadline and ((state := saved_state(folder))["updates"] < first["updates"] + 100
+                                      or len(state["evaluations"]) == len(first["evaluations"])):
         time.sleep(0.1)
+    time.sleep(0.5)  # until TensorBoard's thread has written the same
     os.kill(run.process.pid, signal.SIGKILL)
     run.end(10)
     run.assert_nothing_stays()
     assert f"resumed at step {first['global_step']:,}; the replay is filled anew" in run.output
     second = saved_state(folder)
-    assert second["updates"] >= first["updates"] + 100
+    assert second["updates"] >= first["updates"] + 100 and len(second["evaluations"]) > len(first["evaluations"])
 
     run = Run(tmp_path, "--resume", resume)
     run.wait_for("nature + ")
@@ -173,9 +175,11 @@ def test_ctrl_c_sigkill_and_sigterm_then_each_time_resumed_end_at_the_same_step_
     assert total <= last["global_step"] < total + 3 * 50  # as the unbroken run above
     assert last["evaluations"][: len(third["evaluations"])] == third["evaluations"]
     evaluations = scalars(folder)["charts/eval_return"]
-    steps = [event.step for event in evaluations]
+    steps, values = [event.step for event in evaluations], [event.value for event in evaluations]
     assert steps == sorted(set(steps)) and steps[0] < third["global_step"] < steps[-1]
-    assert [event.value for event in evaluations] == pytest.approx(last["evaluations"])
+    logged = iter(values)  # in order, and one more where the kill came between a line of the log and the next save
+    assert all(pytest.approx(saved) in logged for saved in last["evaluations"]), (values, last["evaluations"])
+    assert len(values) <= len(last["evaluations"]) + 1
 
 
 @linux

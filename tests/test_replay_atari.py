@@ -20,7 +20,7 @@ def slow_return(rewards, terminations, last, t, n, gamma):
 
 @pytest.mark.parametrize("env_id", ["PongNoFrameskip-v4", "BreakoutNoFrameskip-v4"])
 def test_sampled_states_equal_the_environments_own_stacks(env_id, monkeypatch):
-    args = ca2e.Args(env_id=env_id, num_nature_actors=2, num_prior_actors=0, buffer_size=1500, total_timesteps=10**9,
+    args = ca2e.Args(env_id=env_id, num_nature_actors=2, num_prior_actors=0, buffer_size=900, total_timesteps=10**9,
                      start_e=1.0, min_start_e=1.0, end_e=1.0, learning_starts=0, samples_per_insert=0)
     env = ca2e.make_atari(env_id)
     store = ca2e.SharedArray(args.num_actors * args.part, ca2e.slot(env))
@@ -41,7 +41,7 @@ def test_sampled_states_equal_the_environments_own_stacks(env_id, monkeypatch):
     monkeypatch.setattr(ca2e.LocalBuffer, "append", record)
     actors = [ca2e.actor(args, i, None, replay, store, weights) for i in range(2)]
     part, capacity, checked, cuts, wrapped = args.part, args.part * 2, 0, 0, 0
-    for block in range(60):  # 3,000 steps each, through four laps of 750 slots
+    for block in range(36):  # 1,800 steps each, through four laps of 450 slots
         for a in actors:
             next(a)
         if block % 3:
