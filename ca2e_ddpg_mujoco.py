@@ -1,47 +1,30 @@
 # /// script
 # requires-python = ">=3.11"
-# dependencies = [
-#   "torch==2.13.0",
-#   "gymnasium[atari,mujoco]==1.4.0",
-#   "ale-py==0.12.1",
-#   "numpy==2.4.6",
-#   "tyro==1.0.17",
-#   "tensorboard==2.21.0",
-#   "pytest==9.2.0",
-# ]
+# dependencies = ["torch==2.13.0", "gymnasium[atari,mujoco]==1.4.0", "numpy==2.4.6", "tyro==1.0.17",
+#   "tensorboard==2.21.0", "pytest==9.2.0", "ale-py==0.12.1", "mujoco==4.0.0", "imageio==2.38.1"]
 # ///
 """CA2E-DDPG on MuJoCo: "Compound Asynchronous Exploration and Exploitation" (Bai et al.), in one file.
 
-    5 nature actors (explore) ---+  first priorities  +-------------------+   ids, weights   +---------+
+    5 nature actors (explore) ---+  first priorities  +-------------------+  slots, weights  +---------+
     3 prior actors (exploit) ----+------------------> | PrioritizedReplay | ---------------> | learner |
        ^   each moves a robot    |                    |  (in a manager's  | <--------------- | CUDA or |
        |                         |  states, actions,  |      process)     |  new priorities  |   CPU   |
        |                         |  returns           +-------------------+                  +---------+
-       |                         +------------------------> shared memory --- batches -------> |    |
-       +----------------------------- newest weights, through shared memory -----------------------+
+       |                         +----------------> `store`, shared memory --- batches -----> |    |
+       +--------------------- newest networks: `board`, shared memory ----------------------------+
 
-    python ca2e_ddpg_mujoco.py --env-id Hopper-v5                                     # the paper's: 1M steps
-    python ca2e_ddpg_mujoco.py --env-id InvertedPendulum-v5 --total-timesteps 50000   # a laptop: 2 minutes
-    python ca2e_ddpg_mujoco.py --env-id Hopper-v5 --evaluate runs/<name>/agent.pt --capture-video
+    python ca2e_ddpg_mujoco.py --env-id InvertedPendulum-v5 --total-timesteps 30000 --tau 0.01   # two minutes
+    python ca2e_ddpg_mujoco.py --env-id Hopper-v5 --total-timesteps 300000 --tau 0.005 --critic-l2 0   # 15
+    python ca2e_ddpg_mujoco.py --evaluate runs/<name>/agent.pt --capture-video
 
-Read `main` first (the paper's Fig. 1), then `actor` (Alg. 1), `LocalBuffer` and `PrioritizedReplay` (Alg. 2),
-`learner` (Alg. 3); beside `diff ca2e_dqn_atari.py ca2e_ddpg_mujoco.py`, which is what section 5.2 changes.
-"Deviation 4" and the like point into the README's table of what the paper leaves open.
+Read `actor` first: it is Alg. 1, with `noise_of`, `surpassed` and `evaluator`. Alg. 2: `n_step_return`,
+`LocalBuffer`, `first_priorities`, `SumTree`, `PrioritizedReplay`. Alg. 3: `td_target`, `DDPG`, `learner`.
+Below "From here on no paper" you may stop. "Deviation 4" points into a table of the README.
 """
 
-import contextlib
-import math
+import contextlib, io, math, os, shutil, signal, sys, tempfile, threading, time, traceback
 import multiprocessing as mp
-import os
-import shutil
-import signal
-import sys
-import tempfile
-import threading
-import time
-import traceback
-import warnings
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from multiprocessing import connection, heap, managers, resource_tracker, util
 from pathlib import Path
 
@@ -55,138 +38,87 @@ from gymnasium.wrappers import DtypeObservation, FrameStackObservation
 from torch.utils.tensorboard import SummaryWriter
 
 ALGO = "ca2e-ddpg"
-CHECKPOINT_FORMAT = 1
 STACK = 1  # observations in a state: one, where Atari takes 4 frames
-BATCHES_PER_CALL = 32  # few, fat calls: the learner asks the manager for the next 32 batches at once
-SAVE_SECONDS, LOG_SECONDS = 180, 10  # between checkpoints, between progress lines
-DEATHS_A_MINUTE = 3  # of one child, which end the run
-HANGS_SECONDS = 10  # an actor that has not asked for so long holds up nobody
-FILM_EVERY = 5  # screens; a GIF shows 15 a second
-STOP_SIGNALS = {signal.SIGINT, signal.SIGTERM}
-PRELOAD = ["torch", "torch.utils.tensorboard", "tyro", "imageio", "gymnasium.wrappers", "mujoco"]
-
+AVERAGING = 5e-4  # tau of the averaged actor network, which is evaluated and saved (Deviation 3)
+BATCHES_PER_CALL = 32  # the learner asks the manager for so many batches at once
 
 # ------------------------------------------------------------------------------------------------------- Args
 @dataclass
 class Args:
     # Run
-    seed: int = 1
-    """seed of the run; every actor derives its own from it"""
-    cuda: bool = True
-    """learn on the GPU where there is one"""
-    capture_video: bool = False
-    """write a GIF of a greedy episode when the run, or --evaluate, ends"""
-    resume: str = ""
-    """a run folder, runs/<name>, to go on with; its settings hold, but for flags given anew"""
-    evaluate: str = ""
-    """play 20 greedy episodes with this agent.pt (or prior) and exit"""
-    sync: bool = False
-    """everything in one process, in turn: slow, deterministic, and a debugger works"""
-
+    seed: int = 1  # every actor derives its own from it
+    cuda: bool = True  # learn on the GPU where there is one
+    capture_video: bool = False  # write a GIF of a greedy episode when the run, or --evaluate, ends
+    resume: str = ""  # go on with this run, runs/<name>; its settings hold, but for flags given anew
+    evaluate: str = ""  # play 20 greedy episodes with this agent.pt (or prior) and exit
+    sync: bool = False  # all in one process, in turn: slow, repeatable, and breakpoint() works
     # Environment
-    env_id: str = "Hopper-v5"
-    """the task, as gymnasium registers it: flat observation, bounded actions [App. B; Deviation 17]"""
-    total_timesteps: int = 1_000_000
-    """steps of all actors together [paper, Fig. 3; Deviation 19]"""
-
+    env_id: str = "Hopper-v5"  # the task, as gymnasium registers it [paper, App. B; Deviation 17]
+    total_timesteps: int = 1_000_000  # steps of all actors together [paper, Fig. 3; Deviation 19]
     # DDPG
-    actor_learning_rate: float = 1e-4
-    """of Adam, for the actor network [paper, App. A]"""
-    critic_learning_rate: float = 1e-3
-    """of Adam, for the critic network [paper, App. A]"""
-    critic_l2: float = 1e-2
-    """penalty on the critic's weights, as Adam's weight decay [paper, App. A; Deviation 16]"""
-    buffer_size: int = 1_000_000
-    """transitions in the replay [paper, App. A, for DQN]"""
-    gamma: float = 0.99
-    """discount factor [DDPG; the paper is silent]"""
-    n_step: int = 3
-    """steps of the multi-step return [ours: the paper is silent]"""
-    tau: float = 1e-3
-    """share of the newest weights in each soft update of the target networks [paper, App. A]"""
-    batch_size: int = 128
-    """transitions in an update [paper, App. A]"""
-    learning_starts: int = 5_000
-    """inserted transitions before the first update [ours: the paper is silent]"""
-    max_noise: float = 0.3
-    """sigma of the first nature actor's noise, 1 being half of the actions' range [ours: Deviation 21]"""
-    min_noise: float = 0.05
-    """sigma of the last nature actor's; the others lie evenly between [ours: Deviation 21]"""
-
+    actor_learning_rate: float = 1e-4  # of Adam, for the actor network [paper, App. A]
+    critic_learning_rate: float = 1e-3  # of Adam, for the critic network [paper, App. A]
+    critic_l2: float = 1e-2  # penalty on the critic's weights, as Adam's weight decay [App. A; Deviation 16]
+    buffer_size: int = 1_000_000  # transitions in the replay [paper, App. A, for DQN]
+    gamma: float = 0.99  # discount factor [DDPG; the paper is silent]
+    n_step: int = 3  # steps of the multi-step return [ours: the paper is silent]
+    tau: float = 1e-3  # how far an update moves the target networks [paper, App. A]
+    batch_size: int = 128  # transitions in an update [paper, App. A]
+    learning_starts: int = 5_000  # inserted transitions before the first update [ours: the paper is silent]
+    max_noise: float = 0.3  # sigma of the first nature actor; 1 is half of the actions' range [Deviation 21]
+    min_noise: float = 0.05  # sigma of the last nature actor; the others lie evenly between [Deviation 21]
     # CA2E
-    num_nature_actors: int = 5
-    """actors that explore, with noise on the learner's actions [paper, 5.1]"""
-    num_prior_actors: int = 3
-    """actors that exploit trained baseline agents [paper, 5.1]"""
-    prior_dir: str = "priors"
-    """the baseline agents are <prior_dir>/<env_id>/*.pt, shared in turn by the prior actors"""
-    prior_noise: float = 0.05
-    """sigma of the prior actors' noise [ours: Deviation 5]"""
-    retire_ratio: float = 1.05
-    """a prior retires once the learner exceeds it by this factor, the paper's alpha [ours: Deviation 1]"""
-    retire_patience: int = 3
-    """evaluations in a row that must say so, the paper's "several times" [ours: Deviation 2]"""
-    local_buffer_size: int = 50
-    """steps of an actor between deliveries to the replay, the paper's B [Ape-X]"""
-    per_alpha: float = 0.6
-    """how far priorities skew the sampling, 0 is uniform [Ape-X]"""
-    per_beta: float = 0.4
-    """how far importance weights correct it, 1 is fully [Ape-X]"""
-    samples_per_insert: float = 128.0
-    """transitions sampled per transition inserted (one batch a step); 0 runs free, as the paper [ours]"""
-    publish_frequency: int = 10
-    """updates between publications of the weights [ours: the paper is silent]"""
-    eval_frequency: int = 5_000
-    """steps between greedy evaluations [ours: Deviation 3]"""
-    eval_episodes: int = 10
-    """episodes of an evaluation [ours: Deviation 3]"""
+    num_nature_actors: int = 5  # actors that explore, with noise on the learner's actions [paper, 5.1]
+    num_prior_actors: int = 3  # actors that exploit trained baseline agents [paper, 5.1]
+    prior_dir: str = "priors"  # its <env_id>/*.pt are the baseline agents, shared in turn by the actors
+    prior_noise: float = 0.05  # sigma of the prior actors [ours: Deviation 5]
+    retire_ratio: float = 1.05  # alpha: the learner must exceed a prior by this factor [ours: Deviation 1]
+    retire_patience: int = 3  # "several times": in so many evaluations in a row [ours: Deviation 2]
+    local_buffer_size: int = 50  # B: transitions that an actor delivers at once [Ape-X]
+    per_alpha: float = 0.6  # how far priorities skew the sampling, 0 is uniform [Ape-X]
+    per_beta: float = 0.4  # how far importance weights correct it, 1 is fully [Ape-X]
+    samples_per_insert: float = 128.0  # sampled for each inserted; 0: no limit, as the paper [a batch a step]
+    publish_frequency: int = 10  # updates between publications of the network [ours: the paper is silent]
+    eval_frequency: int = 5_000  # steps between greedy evaluations [ours: Deviation 3]
+    eval_episodes: int = 10  # episodes of an evaluation [ours: Deviation 3]
 
-    @property
-    def num_actors(self) -> int:
-        """Nature and prior actors together."""
-        return self.num_nature_actors + self.num_prior_actors
-
-    @property
-    def part(self) -> int:
-        """Slots that each actor owns in the replay."""
-        return min(self.buffer_size, self.total_timesteps) // self.num_actors
-
+    num_actors = property(lambda self: self.num_nature_actors + self.num_prior_actors)
+    ring_size = property(lambda self: self.capacity // self.num_actors)  # slots that an actor owns
+    capacity = property(lambda self: min(self.buffer_size, self.total_timesteps))
+    block_size = property(lambda self: self.local_buffer_size + self.n_step + 1)  # slots it fills at a time
 
 # ------------------------------------------------------------------------------------------------ Environment
-def make_control(env_id: str, num_envs: int = 1, render_mode: str | None = None) -> gym.vector.VectorEnv:
-    """A task of continuous control: states (num_envs, 1, observation), float32; exits on any other id.
+def make_control(env_id: str, num_envs: int = 1, film: bool = False) -> gym.vector.VectorEnv:
+    """A task of continuous control: states (num_envs, 1, observation), float32; exits on any other.
 
-    The step after an episode's end ignores its action and returns the next episode's first state.
+    The step after an episode's end ignores its action and returns the next one's first state.
     """
-    warnings.filterwarnings("ignore", ".*precision lowered by casting to float32.*")
+    gym.logger.min_level, render = gym.logger.ERROR, {"render_mode": "rgb_array"} if film else {}
     try:
-        env = gym.make_vec(env_id, num_envs, vectorization_mode="sync", render_mode=render_mode, wrappers=[
-            lambda env: FrameStackObservation(DtypeObservation(env, np.float32), STACK)])
+        if film and "mujoco" in str(gym.registry[env_id].entry_point):
+            render["camera_name"] = "track"  # follows the robot
+        env = gym.make_vec(gym.registry[env_id], num_envs, vectorization_mode="sync", wrappers=[
+            lambda env: FrameStackObservation(DtypeObservation(env, np.float32), STACK)], **render)
+        states, actions = env.single_observation_space, env.single_action_space
+        if len(states.shape) != 2 or len(actions.shape) != 1 or not actions.is_bounded():
+            raise ValueError("it needs flat observations and bounded actions")
+        if film:
+            env.reset()
+            env.render()  # without a screen it fails now
+        return env
     except Exception as error:
-        newest = "; use " + env_id[:-1] + "5" if env_id.endswith(("-v2", "-v3")) else ""  # Deviation 17
-        sys.exit(f"error: cannot make {env_id} ({' '.join(str(error).split())}){newest}")
-    observations, actions = env.single_observation_space, env.single_action_space
-    if not isinstance(actions, gym.spaces.Box) or not actions.is_bounded() or len(actions.shape) != 1:
-        sys.exit(f"error: the actions of {env_id} are {actions}; DDPG needs bounded numbers, as in Hopper-v5")
-    if len(observations.shape) != 2:
-        sys.exit(f"error: an observation of {env_id} has the shape {observations.shape[1:]}; "
-                 "this script needs a flat one, as Hopper-v5 has")
-    return env
+        sys.exit(f"error: cannot act in {env_id}, as in Hopper-v5, say: {error!r:.200}")
 
 
-# --------------------------------------------------------------------------------------------------- Networks
+# ------------------------------------------------------------------------------------------ Networks and loss
 def dense(inputs: int, outputs: int) -> nn.Sequential:
     """Two hidden layers of 64 ReLU units with layer norm, a linear output layer (App. A; Deviation 15)."""
-    return nn.Sequential(
-        nn.Linear(inputs, 64), nn.LayerNorm(64), nn.ReLU(),
-        nn.Linear(64, 64), nn.LayerNorm(64), nn.ReLU(),
-        nn.Linear(64, outputs),
-    )  # fmt: skip
+    return nn.Sequential(nn.Linear(inputs, 64), nn.LayerNorm(64), nn.ReLU(),
+                         nn.Linear(64, 64), nn.LayerNorm(64), nn.ReLU(), nn.Linear(64, outputs))
 
 
 class Actor(nn.Module):
     """pi(s) of App. A, with a tanh that keeps it within the action bounds (Deviation 14)."""
-
     def __init__(self, env):
         super().__init__()
         actions = env.single_action_space
@@ -202,11 +134,10 @@ class Actor(nn.Module):
 
 class Critic(nn.Module):
     """q(s, a) of App. A; linear, since a softmax over one number is constant (Deviation 14)."""
-
     def __init__(self, env):
         super().__init__()
-        inputs = math.prod(env.single_observation_space.shape) + env.single_action_space.shape[0]
-        self.network = dense(inputs, 1)
+        observations, actions = env.single_observation_space, env.single_action_space
+        self.network = dense(math.prod(observations.shape) + actions.shape[0], 1)
 
     def forward(self, states: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
         """states (B, 1, observation), actions (B, action) -> q-values (B,)."""
@@ -215,180 +146,175 @@ class Critic(nn.Module):
 
 class ActorCritic(nn.Module):
     """pi(s; theta) and q(s, a; omega) of section 5.2."""
-
     def __init__(self, env):
         super().__init__()
         self.actor, self.critic = Actor(env), Critic(env)
 
 
+@torch.no_grad()
+def td_target(target_actor, target_critic, returns, discounts, next_states) -> torch.Tensor:
+    """The target of section 5.2: returns, discounts (B,), next_states (B, 1, observation) -> (B,)."""
+    next_q = target_critic(next_states, target_actor(next_states))  # q(s_{t+n}, pi(...; theta-); omega-)
+    return returns + discounts * next_q  # G_t = sum_i gamma^i R_{t+i} + gamma^n q(...)  (B,)
+
+
+def actor_loss(actor, critic, states) -> torch.Tensor:
+    """The actor's objective of section 5.2, max E[q(S_t, pi(S_t))], as a loss, a scalar."""
+    return -critic(states, actor(states)).mean()
+
+
+@torch.inference_mode()
+def first_priorities(online, states, actions, returns, discounts, k) -> np.ndarray:
+    """Deviation 4, as Ape-X: of states (L, ...) in a row; the others and the result, of the first B: (B,)."""
+    states, t = torch.from_numpy(states), np.arange(len(actions))
+    next_q = online.critic(states, online.actor(states)).numpy()  # (L,)
+    td_target = returns + discounts * next_q[t + k]  # G_t + gamma^k q(s_{t+k}, pi(s_{t+k}))  (B,)
+    return np.abs(td_target - online.critic(states[: len(t)], torch.from_numpy(actions)).numpy())
+
+
+@torch.no_grad()
+def soft_update(target: nn.Module, source: nn.Module, tau: float) -> None:
+    """target <- (1 - tau) target + tau source, each parameter."""
+    torch._foreach_lerp_([*target.parameters()], [*source.parameters()], tau)  # one call for all: fastest
+
+# ------------------------------------------------------------------------------ Actors and evaluator (Alg. 1)
+def noise_of(index: int, args: Args) -> float:
+    """Sigma of an actor's noise, 1 is half of the actions' range; a retired prior explores least (Dev. 6)."""
+    share = 1.0 if index >= args.num_nature_actors else index / max(1, args.num_nature_actors - 1)
+    return args.max_noise + share * (args.min_noise - args.max_noise)
+
+
+def surpassed(evaluations: list[float], average_return: float, ratio: float, patience: int) -> bool:
+    """Alg. 1.1, "if several times r >= alpha rbar": did so many evaluations r in a row reach it, ever?"""
+    threshold = average_return + (ratio - 1) * abs(average_return)  # Deviation 1: rbar may be negative
+    in_a_row = 0
+    for r in evaluations:
+        in_a_row = in_a_row + 1 if r >= threshold else 0
+        if in_a_row == patience:
+            return True
+    return False
+
+
+def actor(args: Args, index: int, prior: str | None, replay, store: np.ndarray, board: np.ndarray):
+    """Alg. 1.1 (with a prior's file) and 1.2 (without); yields the global step before each block of steps."""
+    first_count, global_step = replay.join(index)
+    env, rng = make_control(args.env_id), np.random.default_rng([args.seed, index, first_count, global_step])
+    low, high = env.single_action_space.low, env.single_action_space.high
+    online, prior_actor = ActorCritic(env), Actor(env)
+    if prior:  # "given the baseline average reward rbar of current prior actor"
+        rbar = load(prior, args.env_id, network=prior_actor)["average_return"]
+    buffer, evaluations, version = LocalBuffer(args, store, index, first_count), [], -1
+    states, _ = env.reset(seed=int(rng.integers(2**31)))
+    episode_step, episodic_return = 0, 0.0
+    while True:
+        yield global_step
+        version = receive(board, "newest", online, version)  # "periodically receive network parameters"
+        exploits = bool(prior) and not surpassed(evaluations, rbar, args.retire_ratio, args.retire_patience)
+        policy = prior_actor if exploits else online.actor  # "replace ... with a new nature actor"
+        sigma = (args.prior_noise if exploits else noise_of(index, args)) * (high - low) / 2
+        while len(buffer.steps) < args.local_buffer_size + args.n_step:  # Alg. 2, "if capacity >= B"
+            with torch.inference_mode():
+                action = policy(torch.from_numpy(states))[0].numpy()  # a_t = pi(s_t)
+            action = np.clip(action + sigma * rng.standard_normal(len(low), np.float32), low, high)
+            next_states, rewards, terminations, truncations, _ = env.step(action[None])
+            terminated = bool(terminations[0])
+            buffer.append(states[0], action, float(rewards[0]), terminated, episode_step)
+            episode_step, episodic_return = episode_step + 1, episodic_return + float(rewards[0])
+            if terminated or truncations[0]:
+                buffer.append(next_states[0], action, 0.0, False, episode_step, final=True)
+                buffer.episodes.append((episodic_return, episode_step))
+                episode_step, episodic_return = 0, 0.0
+                next_states = env.step(action[None])[0]  # the action is ignored: the next first state
+            states = next_states
+        global_step, evaluations = buffer.deliver(replay, online, exploits)  # "receive ... reward r"
+
+
 def play_control(env_id: str, actor: Actor, episodes: int, seed: int, film: list | None = None):
-    """Returns (episodes,) of whole episodes played side by side, without noise; film collects the first."""
-    env = make_control(env_id, episodes, "rgb_array" if film is not None else None)
+    """Returns (episodes,) of whole episodes without noise; film takes every fifth picture of the first."""
+    env, t = make_control(env_id, episodes, film is not None), 0
     states, _ = env.reset(seed=seed)
     returns, playing = np.zeros(episodes), np.ones(episodes, bool)
     while playing.any():
-        if film is not None and playing[0]:
+        if film is not None and playing[0] and t % 5 == 0:
             film.append(env.envs[0].render())
         with torch.inference_mode():
             actions = actor(torch.from_numpy(states)).numpy()
         states, rewards, terminations, truncations, _ = env.step(actions)
-        returns += rewards * playing
+        returns, t = returns + rewards * playing, t + 1
         playing &= ~(terminations | truncations)
     return returns
 
 
-# ------------------------------------------------------------------------------------------------------- Loss
-def critic_loss(online, target, batch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """The critic's loss of section 5.2 with importance weights, a scalar; TD errors (B,); q(s_t, a_t) (B,).
-
-    batch: states and next_states (B, 1, observation), actions (B, action); the others (B,).
-    """
-    states, actions, returns, discounts, next_states, weights = batch
-    with torch.no_grad():
-        next_q = target.critic(next_states, target.actor(next_states))  # q(s_{t+n}, pi(...; theta-); omega-)
-        td_target = returns + discounts * next_q  # G_t = sum_i gamma^i R_{t+i} + gamma^n q(...)  (B,)
-    q_values = online.critic(states, actions)  # q(S_t, A_t; omega)  (B,)
-    td_errors = td_target - q_values
-    return (weights * 0.5 * td_errors.square()).mean(), td_errors.detach(), q_values.detach()
-
-
-def actor_loss(online, states) -> torch.Tensor:
-    """The actor's objective of section 5.2, max E[q(S_t, pi(S_t))], as a loss, a scalar."""
-    return -online.critic(states, online.actor(states)).mean()
-
-
-def first_priorities(online, states, actions, returns, discounts, after) -> np.ndarray:
-    """Deviation 4: abs(G_t + gamma^k q(s_{t+k}, pi(s_{t+k})) - q(s_t, a_t)) of L consecutive steps.
-
-    states (L, 1, observation); actions (L, action); returns, discounts (L,); after (L,): where in states
-    s_{t+k} is -> (L,).
-    """
-    with torch.inference_mode():
-        states, actions = torch.from_numpy(states), torch.from_numpy(actions)
-        next_q = online.critic(states, online.actor(states)).numpy()[after]
-        return np.abs(returns + discounts * next_q - online.critic(states, actions).numpy())
-
-
-# ---------------------------------------------------------------------------------- Shared memory and weights
-def slot(env) -> list:
-    """What the replay holds of one step, as numpy fields; of a state only the newest frame."""
-    frames, actions = env.single_observation_space, env.single_action_space
-    return [("id", np.int64), ("action", actions.dtype, actions.shape), ("return", np.float32),
-            ("discount", np.float32), ("steps", np.uint8), ("age", np.uint8),
-            ("frame", frames.dtype, frames.shape[1:])]
-
-
-def nameless_memory(size: int) -> heap.Arena:
-    """Memory that children inherit, committed as it is touched, and that no crash can leave behind."""
-    if not hasattr(os, "memfd_create"):  # macOS
-        return heap.Arena(size)
-    fd = os.memfd_create("ca2e")
-    os.ftruncate(fd, size)
-    return heap.Arena(size, fd)
-
-
-class SharedArray:
-    """`array`, of length records, in shared memory: a child process that is handed this sees the same."""
-
-    def __init__(self, length: int, dtype: list):
-        dtype = np.dtype(dtype, align=True)
-        self.__setstate__((nameless_memory(length * dtype.itemsize), length, dtype))
-
-    def __getstate__(self):
-        return self.arena, self.array.shape[0], self.array.dtype
-
-    def __setstate__(self, state):
-        self.arena, length, dtype = state
-        self.array = np.frombuffer(self.arena.buffer, dtype, length)
-
-
-def publish(weights: SharedArray, *networks: nn.Module) -> None:
-    """Learner: replaces the published parameters, each network in a row; a version is odd meanwhile."""
-    for row, network in enumerate(networks):
-        vector = torch.cat([parameter.detach().flatten() for parameter in network.parameters()]).cpu().numpy()
-        weights.array["version"][row] += 1
-        weights.array["vector"][row] = vector
-        weights.array["version"][row] += 1
-
-
-def newest_weights(weights: SharedArray, network: nn.Module, seen: int, row: int = 0) -> int:
-    """Actor: copies what was published since version `seen` into network; returns the version it then has."""
-    while (version := int(weights.array["version"][row])) != seen:
-        vector = torch.from_numpy(weights.array["vector"][row].copy())
-        if version % 2 == 0 and weights.array["version"][row] == version:  # nobody wrote during the copy
-            nn.utils.vector_to_parameters(vector, network.parameters())
-            return version
-        time.sleep(0.001)
-    return seen
-
+def evaluator(args: Args, index: int, prior: None, replay, store: np.ndarray, board: np.ndarray):
+    """Measures the average reward r of Alg. 1.1 (Deviation 3); run like an actor, it stores nothing."""
+    network, version, last = Actor(make_control(args.env_id)), -1, int(board["global_step"])
+    while True:
+        step = int(board["global_step"])
+        if step // args.eval_frequency > last // args.eval_frequency:
+            version = receive(board, "average", network, version)
+            returns = play_control(args.env_id, network, args.eval_episodes, args.seed + step)
+            replay.report("evaluation", step, returns)
+            last = int(board["global_step"])  # a round that comes late is skipped
+        yield 0  # no rate limit holds it
 
 # ------------------------------------------------------------------------------- N-step local buffer (Alg. 2)
-def n_step_transitions(rewards, terminations, last, n: int, gamma: float):
-    """N-step returns of L consecutive steps of one actor: (returns, discounts, steps, complete), each (L,).
+def n_step_return(rewards: list[float], terminations: list[bool], gamma: float) -> tuple[float, float, int]:
+    """G_t, the discount of q(s_{t+k}), and k, of one window: n steps, or fewer where the game ends.
 
-    terminations[t]: a life or the game was lost on the way to s_{t+1}; last[t]: s_t is a game's last state,
-    no transition. A window of n steps is cut at both; it is complete where s_{t+k} is among the L.
-
-        rewards 1 2 3 4, n = 3, gamma = 0.9:  G_0 = 1 + 0.9 * 2 + 0.81 * 3,  discount 0.9^3, k = 3
-        the same, terminations[1] is true:    G_0 = 1 + 0.9 * 2,             discount 0,     k = 2
-        the same, last[2] is true:            G_0 = 1 + 0.9 * 2,             discount 0.9^2, k = 2 (truncated)
+    rewards 1 2 3, gamma 0.9:                        1 + 0.9 * 2 + 0.81 * 3, 0.9^3, 3
+    the same, a life is lost in the second step:     1 + 0.9 * 2,            0,     2
+    rewards 1 2, since the game was then truncated:  1 + 0.9 * 2,            0.9^2, 2
     """
-    length = len(rewards)
-    returns, discounts = np.zeros(length, np.float32), np.zeros(length, np.float32)
-    steps, open_ = np.zeros(length, np.int64), ~last
-    for i in range(n):
-        t = np.flatnonzero(open_[: length - 1 - i])  # open windows whose s_{t+i+1} is among the L
-        returns[t] += gamma**i * rewards[t + i]  # G_t = sum_i gamma^i R_{t+i+1}
-        discounts[t] = gamma ** (i + 1) * ~terminations[t + i]
-        steps[t] = i + 1
-        open_[t] = ~terminations[t + i] & ~last[t + i + 1]
-    return returns, discounts, steps, ~last & (~open_ | (steps == n))
+    total, discount, k = 0.0, 1.0, 0
+    for reward, terminated in zip(rewards, terminations):
+        total, k = total + discount * reward, k + 1  # G_t = sum_i gamma^i R_{t+i+1}
+        discount *= gamma
+        if terminated:
+            return total, 0.0, k  # nothing follows (Deviation 12)
+    return total, discount, k
 
 
 class LocalBuffer:
-    """An actor's own buffer of Alg. 2: collects B steps, then delivers them, with priorities, to the replay.
+    """LocalBuffer of Alg. 2: collects an actor's steps and delivers B of them at once, with priorities.
 
-    A slot of the replay holds one frame, action, return: s_t is rebuilt from frames t-3..t, s_{t+k} from
-    those that end at t+k. A game's last observation takes a slot of its own, which is never sampled.
+    Step number `count` is a record in the actor's own ring of slots in the store, newest frame only.
     """
+    def __init__(self, args: Args, store: np.ndarray, actor: int, first_count: int):
+        self.args, self.store, self.actor, self.count = args, store, actor, first_count
+        self.steps, self.episodes = [], []  # not delivered yet; an episode is (return, length)
 
-    def __init__(self, args: Args, store: SharedArray, actor: int, life: int, head: int):
-        self.args, self.store, self.actor, self.life, self.head = args, store.array, actor, life, head
-        self.pending = []  # steps whose transitions have not been delivered
-        self.episodes = []  # (return, length) of those that ended since the last delivery
+    def append(self, state, action, reward, terminated: bool, episode_step: int, final: bool = False) -> None:
+        """Alg. 1, "store (s_t, a_t, r_{t+1}, s_{t+1})"; s_{t+1} comes with the next step."""
+        record = self.store[self.actor * self.args.ring_size + self.count % self.args.ring_size]
+        record["count"] = self.count  # first: a reader sees by it that the rest is being overwritten
+        record["frame"], record["action"], record["episode_step"] = state[-1], action, episode_step
+        self.steps.append((state, action, reward, terminated, final))
+        self.count += 1
 
-    def append(self, *step) -> None:
-        """s_t, a_t, R_{t+1}, was a life or the game lost?, is s_t a game's last?, steps into the game."""
-        self.pending.append(step)
-
-    def deliver(self, replay, networks) -> tuple[int | None, int]:
-        """Alg. 2, "calculate priorities ... add prioritized experience"; returns the replay's answer."""
-        states, actions, rewards, terminations, last, ages = map(np.array, zip(*self.pending))
-        returns, discounts, steps, complete = n_step_transitions(
-            rewards, terminations, last, self.args.n_step, self.args.gamma)
-        after = np.arange(len(steps)) + steps  # where s_{t+k} is
-        priorities = first_priorities(networks, states, actions, returns, discounts, after)
-
-        self.head += self.args.local_buffer_size
-        counts = np.arange(self.head - len(steps), self.head)  # of this actor's steps, since it first started
-        slots = self.actor * self.args.part + counts % self.args.part
-        ids = counts // self.args.part * (self.args.num_actors * self.args.part) + slots
-        self.store["id"][slots] = ids  # first, so that a reader sees that the rest is about to change
-        for name, values in (("frame", states[:, -1]), ("action", actions), ("return", returns),
-                             ("discount", discounts), ("steps", steps), ("age", ages)):
+    def deliver(self, replay, network, exploits: bool) -> tuple[int, list[float]]:
+        """Alg. 2: multi-step transitions, "calculate priorities", "add (tau, p) to Replay Memory"."""
+        n, ring_size = self.args.n_step, self.args.ring_size
+        ready = len(self.steps) - n  # the windows of the newest n are not complete
+        states, actions, rewards, terminations, final = zip(*self.steps)
+        windows = []
+        for t in range(ready):
+            end = next((i for i in range(t, t + n) if final[i]), t + n)  # a window stops at a game's end
+            windows.append(n_step_return(rewards[t:end], terminations[t:end], self.args.gamma))
+        returns, discounts, k = map(np.array, zip(*windows))
+        priorities = first_priorities(
+            network, np.array(states), np.array(actions[:ready]), returns, discounts, k)
+        counts = self.count - len(self.steps) + np.arange(ready)
+        slots = self.actor * ring_size + counts % ring_size
+        for name, values in (("return", returns), ("discount", discounts), ("k", k)):
             self.store[name][slots] = values
-        answer = replay.add(
-            self.actor, self.life, self.head, ids[complete], priorities[complete], self.episodes)
-
-        waiting = int(np.flatnonzero(complete | last).max(initial=-1)) + 1  # s_{t+k} is not there yet
-        self.pending, self.episodes = self.pending[waiting:], []
+        real = ~np.array(final[:ready])  # a final state is no transition
+        answer = replay.add(self.actor, self.count, counts[real], priorities[real], exploits, self.episodes)
+        self.steps, self.episodes = self.steps[ready:], []
         return answer
-
 
 # -------------------------------------------------------------------------- Prioritized replay (Alg. 2 and 3)
 class SumTree:
     """A binary tree over priorities whose inner nodes hold the sum of their children; methods take arrays."""
-
     def __init__(self, capacity: int):
         self.leaves = 1 << max(1, (capacity - 1).bit_length())  # slot i is node leaves + i, the root node 1
         self.nodes = np.zeros(2 * self.leaves)
@@ -418,386 +344,201 @@ def importance_weights(priorities: np.ndarray, beta: float) -> np.ndarray:
     return (priorities / priorities.min(axis=-1, keepdims=True)) ** -beta  # N and the sum in P(i) cancel
 
 
-def samples_owed(inserted: int, sampled: int, args: Args) -> float:
-    """Transitions to sample until the learner is even with the actors; below 0 before learning_starts."""
-    return args.samples_per_insert * (inserted - args.learning_starts) - sampled
-
-
-def may_insert(inserted: int, sampled: int, args: Args) -> bool:
-    """The rate limit on actors: samples for a block, and what the learner takes at once, may be owed."""
-    slack = args.samples_per_insert * args.local_buffer_size + BATCHES_PER_CALL * args.batch_size
-    return args.samples_per_insert == 0 or samples_owed(inserted, sampled, args) <= slack
-
-
-def may_sample(inserted: int, sampled: int, args: Args) -> int:
-    """The rate limit on the learner: how many batches it may take now."""
+def batches_due(inserted: int, sampled: int, args: Args) -> int:
+    """The rate limit on the learner (Deviation 22): how many batches it may take in this call."""
     if inserted < max(1, args.learning_starts):
         return 0
+    most = min(BATCHES_PER_CALL, 1 + min(inserted, args.capacity) // (4 * args.batch_size))  # of a small one
+    due = (args.samples_per_insert * (inserted - args.learning_starts) - sampled) // args.batch_size
+    return most if args.samples_per_insert == 0 else int(min(most, max(0, due)))
+
+
+def allowed_step(start_step: int, sampled: int, args: Args) -> int:
+    """The rate limit on actors: the highest global step at which one may begin a block of steps."""
     if args.samples_per_insert == 0:
-        return BATCHES_PER_CALL
-    return min(BATCHES_PER_CALL, int(max(0, samples_owed(inserted, sampled, args)) // args.batch_size))
-
-
-def retires(evaluations: list, average_return: float, retire_ratio: float, retire_patience: int) -> bool:
-    """Alg. 1.1, "if several times r >= alpha rbar" (Deviations 1, 2): the newest evaluations r all say so."""
-    threshold = average_return + (retire_ratio - 1) * abs(average_return)
-    newest = evaluations[-retire_patience:]
-    return len(newest) == retire_patience and all(r >= threshold for r in newest)
+        return args.total_timesteps - 1
+    slack = args.samples_per_insert * args.local_buffer_size + BATCHES_PER_CALL * args.batch_size
+    due = args.learning_starts + (sampled + slack) / args.samples_per_insert
+    return min(start_step + int(due), args.total_timesteps - 1)
 
 
 class PrioritizedReplay:
-    """The index of the replay, served by a manager process: which slot holds what, how likely it is sampled.
+    """The index of the Replay Memory, served by a manager process; frames and returns lie in the store."""
+    def __init__(self, args: Args, state: dict):
+        self.args, self.state, self.lock = args, state, threading.Lock()  # each client has a thread here
+        self.tree = SumTree(args.capacity)
+        self.counts = np.full(args.capacity, -1)  # -1: the slot cannot be sampled
+        self.next_counts, self.sampled, self.events = [0] * args.num_actors, 0, []
+        self.start_step = state["global_step"]
+        self.rng = np.random.default_rng([args.seed, self.start_step])
 
-    Frames, actions and returns never come here: they lie in shared memory. Actor a's c-th step has the slot
-    a * part + c % part and the id (c // part) * capacity + slot, never used twice. No call waits.
-    """
-
-    def __init__(self, args: Args, averages: list[float], state: dict):
-        self.args, self.averages, self.state = args, averages, state  # state: see `main`
-        self.lock = threading.Lock()  # the manager serves each client in a thread of its own
-        self.capacity = args.num_actors * args.part
-        self.tree, self.ids = SumTree(self.capacity), np.full(self.capacity, -1)
-        self.by_prior = np.zeros(self.capacity, bool)  # who made a transition, to log their share
-        self.rng = np.random.default_rng([args.seed, state["global_step"]])
-        self.heads, self.events = [0] * args.num_actors, []
-        self.waiting = {}  # actors that the rate limit holds, in their order: when they last asked
-        self.lives = [0] * args.num_actors  # how often an actor was started
-        self.inserted = self.sampled = 0
-
-    def join(self, actor: int) -> tuple[int, int, int | None, int]:
-        """An actor starts, or starts again: (its life, count of its first step, its role, global step)."""
+    def join(self, actor: int) -> tuple[int, int]:
+        """An actor starts, past what a dead one may have half written: (first count, global step)."""
         with self.lock:
-            self.waiting.pop(actor, None)
-            self.lives[actor] += 1
-            return self.lives[actor], self.heads[actor], self.state["roles"][actor], self.state["global_step"]
+            self._remove_old(actor, self.next_counts[actor] + self.args.block_size)
+            return self.next_counts[actor], self.state["global_step"]
 
-    def my_turn(self, actor: int) -> bool:
-        """The rate limit. Actors that it holds take turns, so that the mix of data stays the actors'."""
+    def add(self, actor: int, next_count: int, counts, priorities, exploits, episodes) -> tuple[int, list]:
+        """Alg. 2, an actor's block: counts, priorities (m,); returns (global step, evaluations so far)."""
         with self.lock:
-            now = self.waiting[actor] = time.monotonic()  # it keeps its place
-            first = next(other for other, asked in self.waiting.items() if now - asked < HANGS_SECONDS)
-            go = first == actor and self.state["global_step"] < self.args.total_timesteps
-            go = go and may_insert(self.inserted, self.sampled, self.args)
-            if go:
-                del self.waiting[actor]
-            return go
+            slots = actor * self.args.ring_size + counts % self.args.ring_size
+            self.counts[slots] = counts
+            self.tree.set(slots, (priorities + 1e-6) ** self.args.per_alpha)
+            self._remove_old(actor, max(next_count, self.next_counts[actor]))
+            self.state["global_step"] += len(counts)
+            self.state["prior_steps"] += len(counts) * exploits
+            self.events += [("episode", exploits, *episode) for episode in episodes]
+            return self.state["global_step"], self.state["evaluations"]
 
-    def add(self, actor: int, life: int, head: int, ids, priorities, episodes) -> tuple[int | None, int]:
-        """Alg. 2: one block of an actor, up to its step `head`; returns (its role, global step)."""
+    def sample(self, slots, counts, priorities) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict, list]:
+        """Alg. 3: takes new priorities (m,); gives n >= 0 batches: slots, counts, weights (n, B)."""
         with self.lock:
-            if life != self.lives[actor]:  # it is dead, and another has begun to write where it wrote
-                return None, self.state["global_step"]
-            self._set(ids, priorities)
-            # Alg. 3, "periodically remove old experience": what the next block overwrites
-            ahead = np.arange(head, head + self.args.local_buffer_size + STACK - 1)
-            slots = actor * self.args.part + ahead % self.args.part
-            self.tree.set(slots, 0.0)
-            self.ids[slots], self.by_prior[slots] = -1, False
-            self.heads[actor] = head
-            self.inserted += len(ids)
-            role = self.state["roles"][actor]
-            self.by_prior[ids % self.capacity] = role is None
-            self.state["global_step"] += len(ids)
-            self.state["prior_steps"] += len(ids) if role is None else 0
-            kind = "prior_" if role is None else ""
-            self.events += [("episode", kind, *episode) for episode in episodes]
-            return role, self.state["global_step"]
-
-    def sample(self, ids, priorities) -> tuple[np.ndarray, np.ndarray, dict, list]:
-        """Alg. 3: takes the new priorities of ids (m,); returns the next batches, the state and the events.
-
-        A batch is ids and importance weights: (n, B) each; n is 0 while the rate limit holds the learner.
-        """
-        with self.lock:
-            live = self.ids[ids % self.capacity] == ids  # a late priority for an overwritten slot is dropped
-            self._set(ids[live], priorities[live])
-            n, size = may_sample(self.inserted, self.sampled, self.args), self.args.batch_size
+            current = self.counts[slots] == counts  # else it has been overwritten since
+            self.tree.set(slots[current], (priorities[current] + 1e-6) ** self.args.per_alpha)
+            inserted, size = self.state["global_step"] - self.start_step, self.args.batch_size
+            n = batches_due(inserted, self.sampled, self.args) * bool(self.tree.nodes[1])
             strata = (np.arange(size) + self.rng.random((n, size))) / size  # a draw from each [PER, 3.3]
             slots = self.tree.find((strata * self.tree.nodes[1]).ravel()).reshape(n, size)
             weights = importance_weights(self.tree.nodes[self.tree.leaves + slots], self.args.per_beta)
-            self.sampled += n * size
-            self.state["updates"] += n
-            if n:
-                held = min(self.inserted, self.capacity)
-                self.state["prior_replay_share"] = float(self.by_prior.sum() / held)
-                self.state["prior_batch_share"] = float(self.by_prior[slots].mean())
+            self.sampled += slots.size
             events, self.events = self.events, []
-            return self.ids[slots], weights.astype(np.float32), {**self.state}, events
+            return slots, self.counts[slots], weights.astype(np.float32), self.state, events
 
-    def _set(self, ids, priorities) -> None:
-        slots = ids % self.capacity
-        self.ids[slots] = ids
-        self.tree.set(slots, (priorities + 1e-6) ** self.args.per_alpha)
+    def _remove_old(self, actor: int, next_count: int) -> None:
+        """Alg. 3, "periodically remove old experience": what needs a slot that the next block overwrites."""
+        ahead = next_count + np.arange(self.args.block_size + STACK - 1)
+        slots = actor * self.args.ring_size + ahead % self.args.ring_size
+        self.tree.set(slots, 0.0)
+        self.counts[slots], self.next_counts[actor] = -1, next_count
 
-    def step(self) -> int:
-        """Global step: transitions inserted by all actors."""
+    def report(self, kind: str, *event) -> None:
+        """To the learner's process: ("evaluation", global step, returns) or ("failure", who, traceback)."""
         with self.lock:
-            return self.state["global_step"]
+            self.events.append((kind, *event))
+            if kind == "evaluation":
+                self.state["evaluations"].append(float(event[1].mean()))
 
-    def evaluated(self, global_step: int, returns: np.ndarray) -> None:
-        """The evaluator's report: returns with the weights published by global_step; retires priors."""
-        with self.lock:
-            roles, evaluations = self.state["roles"], self.state["evaluations"]
-            evaluations.append(float(returns.mean()))
-            self.events.append(("evaluation", global_step, returns))
-            for actor, average in enumerate(self.averages, start=self.args.num_nature_actors):
-                retired = retires(evaluations, average, self.args.retire_ratio, self.args.retire_patience)
-                if roles[actor] is None and retired:
-                    roles[actor] = sum(role is not None for role in roles)  # the ladder's next place
+# ------------------------------------------------------------------------------------------- Learner (Alg. 3)
+def gather(store: np.ndarray, slots, counts, weights, args: Args) -> tuple[np.ndarray, ...]:
+    """(n, B) slots, counts -> (n, B, ...) states, actions, returns, discounts, next_states, and weights."""
+    ring = slots // args.ring_size * args.ring_size  # its actor's first slot
 
-    def failed(self, name: str, text: str) -> None:
-        """A child's traceback, for the learner to print."""
-        with self.lock:
-            self.events.append(("failure", name, text))
-
-
-managers.BaseManager.register("PrioritizedReplay", PrioritizedReplay)
-
-
-def gather(store: np.ndarray, ids: np.ndarray, weights: np.ndarray, args: Args) -> tuple[np.ndarray, ...]:
-    """n batches, of ids (n, B): states, actions, returns, discounts, next_states, weights; (n, B, ...).
-
-    A transition that its actor began to overwrite since it was sampled gets the weight 0.
-    """
-    part, capacity = args.part, args.num_actors * args.part
-    slots, lap = ids % capacity, ids // capacity
-    first, position = slots - slots % part, slots % part  # of the actor's part, within it
-
-    def stacks(position):  # frames t-3..t, zeros before the game's first  (n, B, STACK, ...)
-        back = np.arange(STACK - 1, -1, -1)
-        frames = store["frame"][first[..., None] + (position[..., None] - back) % part]
-        frames[back > store["age"][first + position % part][..., None]] = 0
+    def stack_frames(counts):  # records t-3..t, zeros before the game's first  (n, B, STACK, ...)
+        back = np.arange(STACK)[::-1]
+        frames = store["frame"][ring[..., None] + (counts[..., None] - back) % args.ring_size]
+        frames[back > store["episode_step"][ring + counts % args.ring_size][..., None]] = 0
         return frames
 
-    batches = (stacks(position), store["action"][slots], store["return"][slots], store["discount"][slots],
-               stacks(position + store["steps"][slots]))
-    count = lap * part + position - np.minimum(store["age"][slots], STACK - 1)  # of the oldest frame
-    whole = store["id"][first + count % part] == count // part * capacity + first + count % part
+    batches = (stack_frames(counts), store["action"][slots], store["return"][slots], store["discount"][slots],
+               stack_frames(counts + store["k"][slots]))
+    oldest = counts - np.minimum(store["episode_step"][slots], STACK - 1)  # of its records, overwritten first
+    whole = store["count"][ring + oldest % args.ring_size] == oldest  # else its actor was faster: weight 0
     return *batches, np.where(whole, weights, np.float32(0))
 
 
-# -------------------------------------------------------------------------------------------- Actors (Alg. 1)
-def noise_ladder(place: int, args: Args) -> float:
-    """Sigma of a nature actor: evenly from max_noise to min_noise; 1 is half of the actions' range."""
-    rungs = np.linspace(args.max_noise, args.min_noise, max(1, args.num_nature_actors))
-    return float(rungs[place % len(rungs)])
-
-
-def actor(args: Args, index: int, prior: str | None, replay, store: SharedArray, weights: SharedArray):
-    """Alg. 1.1 (while its role is None) and 1.2: plays for ever; yields after each block that it delivers."""
-    life, head, role, global_step = replay.join(index)
-    env, rng = make_control(args.env_id), np.random.default_rng([args.seed, index, head, global_step])
-    low, high = env.single_action_space.low, env.single_action_space.high
-    online, prior_actor = ActorCritic(env), Actor(env)
-    if prior is not None:
-        prior_actor.load_state_dict(load_checkpoint(prior, args.env_id, prior_actor)["network"])
-    buffer, version = LocalBuffer(args, store, index, life, head), newest_weights(weights, online, -1)
-    states, _ = env.reset(seed=int(rng.integers(2**31)))
-    last = False
-    age = length = episodic_return = 0
-    while True:
-        policy = prior_actor if role is None else online.actor
-        sigma = (args.prior_noise if role is None else noise_ladder(role, args)) * (high - low) / 2
-        for _ in range(args.local_buffer_size):
-            with torch.inference_mode():
-                action = policy(torch.from_numpy(states))[0].numpy()  # a_t = pi(s_t)
-            action = np.clip(action + sigma * rng.standard_normal(len(low), np.float32), low, high)
-            next_states, rewards, terminations, truncations, _ = env.step(action[None])
-            reward, termination = float(rewards[0]), bool(terminations[0])
-            buffer.append(states[0], action, reward, termination, last, min(age, STACK))
-            age = 0 if last else age + 1  # after an episode's last state comes the next one's first
-            length, episodic_return = length + (not last), episodic_return + reward
-            last = not last and bool(termination or truncations[0])
-            if last:
-                buffer.episodes.append((episodic_return, length))
-                length = episodic_return = 0
-            states = next_states
-        version = newest_weights(weights, online, version)  # Alg. 1.2, "receive ... parameters"
-        role, global_step = buffer.deliver(replay, online)  # Alg. 1.1, "replace with a new nature actor"
-        yield
-
-
-def evaluator(args: Args, replay, weights: SharedArray):
-    """Deviation 3: full greedy episodes with the newest weights; yields after each look at the step."""
-    online, version, due = ActorCritic(make_control(args.env_id)), -1, float("inf")
-    while True:
-        if (step := replay.step()) >= due:
-            version = newest_weights(weights, online, version, row=1)
-            returns = play_control(args.env_id, online.actor, args.eval_episodes, args.seed + step)
-            replay.evaluated(step, returns)
-        if step >= due or due == float("inf"):  # a round that comes late is skipped
-            due = (replay.step() // args.eval_frequency + 1) * args.eval_frequency
-        yield
-
-
-# ------------------------------------------------------------------------------------------------ Checkpoints
-def save_checkpoint(path: Path, checkpoint: dict) -> None:
-    """Writes under a temporary name, then renames: whoever looks finds the old file or the new one, whole."""
-    temporary = path.with_suffix(".tmp")
-    try:
-        with open(temporary, "wb") as file:
-            torch.save(checkpoint, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except (OSError, RuntimeError) as error:
-        temporary.unlink(missing_ok=True)
-        sys.exit(f"error: cannot save {path} ({error}); what was saved before is intact")
-
-
-def load_checkpoint(path: str | Path, env_id: str, network: nn.Module) -> dict:
-    """Reads a prior or a saved agent for env_id that fits network; exits with one line on any other file."""
-    shapes = {name: tensor.shape for name, tensor in network.state_dict().items()}
-    try:
-        found = torch.load(path, map_location="cpu", weights_only=True)  # code in a pickle never runs
-        if found["format"] != CHECKPOINT_FORMAT:
-            problem = f"has the format {found['format']}, not {CHECKPOINT_FORMAT}"
-        elif found["env_id"] != env_id:
-            problem = f"is for {found['env_id']}, not for {env_id}"
-        elif {name: tensor.shape for name, tensor in found["network"].items()} != shapes:
-            problem = f"holds a network of another shape than {env_id} needs"
-        elif not all(tensor.isfinite().all() for tensor in found["network"].values()):
-            problem = "holds weights that are not finite"
-        else:
-            return {**found, "average_return": float(found["average_return"])}
-    except FileNotFoundError:
-        problem = "does not exist"
-    except Exception as error:  # a truncated, foreign or malicious file raises one of a dozen kinds
-        problem = f"is no checkpoint ({type(error).__name__})"
-    sys.exit(f"error: {path} {problem}; use another, or make one with pretrain_priors.py")
-
-
-def load_agent(path: Path, agent, checkpoint: dict) -> None:
-    """Fills networks and optimizer from a saved agent; exits with one line where they do not fit."""
-    try:
-        groups = agent.optimizer.state_dict()["param_groups"]  # the learning rate may have been given anew
-        for name, part in agent.parts.items():
-            part.load_state_dict({**checkpoint[name], "param_groups": groups} if name == "optimizer"
-                                 else checkpoint[name])
-        for parameter, moments in agent.optimizer.state.items():  # PyTorch takes these unseen
-            if any(moment.ndim and moment.shape != parameter.shape for moment in moments.values()):
-                raise ValueError("optimizer")
-        if not all(tensor.isfinite().all() for network in (agent.online, agent.target)
-                   for tensor in network.state_dict().values()):
-            raise ValueError("not finite")
-    except Exception as error:
-        sys.exit(f"error: {path} cannot be resumed ({type(error).__name__}); it can still act as a prior")
-
-
-def saved_state(args: Args, run: Path, checkpoint: dict, fresh: dict) -> dict:
-    """What a run goes on from, of the same form as a fresh run's state; exits with one line on any other."""
-    state, numbers = checkpoint.get("state"), ("num_nature_actors", "num_prior_actors")
-    if (not isinstance(state, dict)
-            or {key: type(value) for key, value in state.items()}
-            != {key: type(value) for key, value in fresh.items()}
-            or len(state["roles"]) != len(fresh["roles"])
-            or any(checkpoint["args"][number] != getattr(args, number) for number in numbers)):
-        sys.exit(f"error: {run} is of another version, or had other numbers of actors; start anew, "
-                 "or use its agent.pt as a prior")
-    say(f"resumed at step {state['global_step']:,}; the replay is filled anew")
-    return state
-
-
-def find_priors(args: Args, network: nn.Module) -> tuple[list[str | None], list[float]]:
-    """Each actor's prior, None for nature actors (files are shared in turn); the priors' rbar."""
-    folder = Path(args.prior_dir) / args.env_id
-    paths = sorted(str(path) for path in folder.glob("*.pt"))
-    if args.num_prior_actors and not paths:
-        sys.exit(f"error: no priors in {folder}: `python pretrain_priors.py --env-id {args.env_id} "
-                 f"--algo {ALGO.removeprefix('ca2e-')}` trains one; or run without, by --num-prior-actors 0")
-    chosen = [paths[i % len(paths)] for i in range(args.num_prior_actors)]
-    averages = [load_checkpoint(path, args.env_id, network)["average_return"] for path in chosen]
-    if not np.isfinite(averages).all():
-        sys.exit(f"error: a prior in {folder} was saved before its first evaluation; let it train on")
-    return [None] * args.num_nature_actors + chosen, averages
-
-
-# ------------------------------------------------------------------------------------------- Learner (Alg. 3)
 class DDPG:
-    """What learns: theta and omega (online), theta-minus and omega-minus (target) and the optimizer."""
-
-    def __init__(self, args: Args, env, device: torch.device, global_step: int):
-        self.args, self.device = args, device
+    """What learns: theta, omega (online), theta-, omega- (target), an average of theta, which is saved."""
+    def __init__(self, args: Args, env, device: torch.device):
+        self.args, self.device, self.updates = args, device, 0
         self.online, self.target = ActorCritic(env).to(device), ActorCritic(env).to(device)
-        self.average = self.online  # evaluated; the DQN script evaluates an average of the weights
+        self.average = Actor(env).to(device)
         self.target.load_state_dict(self.online.state_dict())
-        self.target.requires_grad_(False)
+        self.average.load_state_dict(self.online.actor.state_dict())
         self.theta, self.omega = list(self.online.actor.parameters()), list(self.online.critic.parameters())
-        self.followers = list(self.target.parameters())  # theta-minus, omega-minus
         matrices = [tensor for tensor in self.omega[:-2] if tensor.ndim == 2]  # but the output layer's
         others = [tensor for tensor in self.omega[:-2] if tensor.ndim < 2] + self.omega[-2:]
         self.optimizer = torch.optim.Adam([
             {"params": self.theta, "lr": args.actor_learning_rate},
             {"params": matrices, "lr": args.critic_learning_rate, "weight_decay": args.critic_l2},  # Dev. 16
             {"params": others, "lr": args.critic_learning_rate}], fused=True)
-        self.parts = {"network": self.online.actor, "critic": self.online.critic, "target": self.target,
+        self.parts = {"network": self.average, "online": self.online, "target": self.target,
                       "optimizer": self.optimizer}
 
     def update(self, batch, global_step: int) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """One gradient step on a batch, see the loss; the TD errors (B,) and the metrics, on the device."""
-        loss_omega, td_errors, q_values = critic_loss(self.online, self.target, batch)
-        loss_theta = actor_loss(self.online, batch[0])
+        """Alg. 3, "learn and update the network parameters": TD errors (B,), metrics, still on the device."""
+        states, actions, returns, discounts, next_states, weights = batch
+        target = td_target(self.target.actor, self.target.critic, returns, discounts, next_states)  # (B,)
+        td_errors = target - self.online.critic(states, actions)  # G_t - q(S_t, A_t; omega)  (B,)
+        loss_omega = (weights * 0.5 * td_errors.square()).mean()
+        loss_theta = actor_loss(self.online.actor, self.online.critic, states)
         self.optimizer.zero_grad()
         loss_omega.backward(inputs=self.omega)
         loss_theta.backward(inputs=self.theta)  # leaves the critic alone
         self.optimizer.step()  # both networks from the same weights; no clipping (Deviation 21)
-        with torch.no_grad():
-            torch._foreach_lerp_(self.followers, [*self.theta, *self.omega], self.args.tau)  # soft update
-        return td_errors, {"losses/td_loss": loss_omega.detach(), "losses/q_values": q_values.mean(),
-                           "losses/actor_loss": loss_theta.detach()}
+        self.updates += 1
+        soft_update(self.target, self.online, tau=self.args.tau)  # theta-minus, omega-minus
+        soft_update(self.average, self.online.actor, tau=max(AVERAGING, 10 / (10 + self.updates)))  # Dev. 3
+        metrics = {"td_loss": loss_omega, "actor_loss": loss_theta, "q_values": (target - td_errors).mean()}
+        return td_errors.detach(), {f"losses/{name}": value.detach() for name, value in metrics.items()}
 
 
-def learner(args: Args, agent, replay, store: SharedArray, weights: SharedArray):
-    """Alg. 3: samples, learns, refreshes priorities, publishes weights, until all steps have their updates.
-
-    Yields (state, events, metrics, number of updates) after every call to the replay.
-    """
-    ids, priorities, metrics, updates = np.zeros(0, np.int64), np.zeros(0), {}, 0
+def learner(args: Args, agent, replay, store: np.ndarray, board: np.ndarray):
+    """Alg. 3, until all steps have their updates; yields state, events, metrics, updates after each call."""
+    slots, counts, priorities, metrics = np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0), {}
+    start_step, sampled = int(board["global_step"]), 0
     while True:
-        batch_ids, batch_weights, state, events = replay.sample(ids, priorities)
-        td_errors = []
-        batches = gather(store.array, batch_ids, batch_weights, args)
+        slots, counts, weights, state, events = replay.sample(slots.ravel(), counts.ravel(), priorities)
+        sampled += slots.size
+        board["global_step"] = state["global_step"]
+        board["allowed_step"] = allowed_step(start_step, sampled, args)
+        batches, td_errors = gather(store, slots, counts, weights, args), []
         for batch in zip(*(torch.from_numpy(column).to(agent.device) for column in batches)):
             td_error, metrics = agent.update(batch, state["global_step"])
             td_errors.append(td_error)
-            updates += 1
-            if updates % args.publish_frequency == 0:
-                publish(weights, agent.online, agent.average)
-        ids, priorities = batch_ids.ravel(), np.zeros(0)
-        if td_errors:
-            priorities = torch.cat(td_errors).abs().cpu().numpy()  # here the learner waits for the device
-            bad = np.flatnonzero(~(priorities < 1e18))  # the square of a larger one is infinite in float32
-            if bad.size:
-                update = state["updates"] - len(td_errors) + 1 + bad[0] // args.batch_size
-                sys.exit(f"error: the loss of update {update:,} is not finite "
-                         f"(TD error {priorities[bad[0]]}); lower the learning rate, "
-                         "or go on from the last checkpoint with --resume")
+            if agent.updates % args.publish_frequency == 0:
+                publish(board, agent.online, agent.average)
+        priorities = torch.cat(td_errors).abs().cpu().numpy() if td_errors else np.zeros(0)
+        if not (priorities < 1e18).all():  # the square of a larger one is infinite in float32
+            sys.exit(f"error: the loss of update {agent.updates:,} is not finite; lower the learning rate")
         yield state, events, metrics, len(td_errors)
         if state["global_step"] >= args.total_timesteps and (not td_errors or args.samples_per_insert == 0):
             return
 
+# ============================= From here on no paper: shared memory, processes, checkpoints, log, main ======
+CHECKPOINT_FORMAT, SAVE_SECONDS, LOG_SECONDS, KILLS_A_MINUTE = 2, 180, 10, 5  # more kills end the run
+STOP_SIGNALS = {signal.SIGINT, signal.SIGTERM}
+PRELOAD = ["torch", "torch.utils.tensorboard", "tyro", "imageio", "gymnasium.wrappers", "mujoco"]
+MAY_BE_0 = "seed num_nature_actors num_prior_actors learning_starts".split()  # of the whole numbers
+FRACTIONS = "gamma tau per_alpha per_beta".split()
+
+
+def shared_memory(fields: list, length: int = 1) -> tuple[heap.Arena, np.dtype]:
+    """Records, all 0: nameless, so that no crash leaves them behind, and committed as they are touched."""
+    dtype = np.dtype(fields, align=True)
+    if not hasattr(os, "memfd_create"):  # macOS
+        return heap.Arena(length * dtype.itemsize), dtype
+    os.ftruncate(fd := os.memfd_create("ca2e"), length * dtype.itemsize)
+    return heap.Arena(length * dtype.itemsize, fd), dtype
+
+
+def store_fields(env) -> list:
+    """A record of the store: what the replay holds of one step; of its state, the newest frame."""
+    frames, actions = env.single_observation_space, env.single_action_space
+    return [("count", int), ("action", actions.dtype, actions.shape), ("return", np.float32), ("k", np.int32),
+            ("discount", np.float32), ("episode_step", np.int32), ("frame", frames.dtype, frames.shape[1:])]
+
+
+def publish(board: np.ndarray, online: nn.Module, average: nn.Module) -> None:
+    """Learner: replaces both networks on the board, whose version is odd meanwhile."""
+    newest, mean = (torch.cat([tensor.detach().flatten() for tensor in net.parameters()]).cpu()
+                    for net in (online, average))
+    board["version"] += 1
+    board["newest"], board["average"] = newest, mean
+    board["version"] += 1
+
+
+def receive(board: np.ndarray, name: str, network: nn.Module, version: int) -> int:
+    """Copies the board's network of that name, if newer than version; returns the version it then has."""
+    while (found := int(board["version"])) != version:
+        vector = torch.from_numpy(board[name].copy())
+        if found % 2 == 0 and board["version"] == found:  # nobody wrote during the copy
+            nn.utils.vector_to_parameters(vector, network.parameters())
+            return found
+        time.sleep(0.001)
+    return version
 
 # -------------------------------------------------------------------------------------------------- Processes
-def say(line: str, stream=sys.stdout) -> None:
-    """Prints a line; a reader that went away, as in `| head`, does not end the run."""
-    try:
-        print(line, file=stream, flush=True)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-
-
-def on_stop(handler) -> None:
-    """What Ctrl-C and SIGTERM do from now on."""
-    for signum in STOP_SIGNALS:
-        signal.signal(signum, handler)
-
-
-def leave(number, frame) -> None:
-    """Ends the learner's process, where nothing has to be saved."""
-    sys.exit(128 + number)
-
-
-def die_with_learner(folder: str = "") -> None:
+def end_with_learner(folder: str = "") -> None:
     """Ends this child as soon as the learner's process is gone, however it went; removes folder."""
     def watch():
         connection.wait([mp.parent_process().sentinel])
@@ -806,307 +547,251 @@ def die_with_learner(folder: str = "") -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def run_child(args: Args, index: int, prior: str | None, replay, store, weights) -> None:
-    """The life of an actor's process, or, with index num_actors, of the evaluator's."""
-    die_with_learner()
+def run_child(work, args: Args, index: int, prior: str | None, replay, *memory) -> None:
+    """The life of a child process: work is `actor` or `evaluator`."""
+    end_with_learner()
     torch.set_num_threads(1)
-    if args.samples_per_insert > 0 and index < args.num_actors:
+    store, (board,) = (np.frombuffer(arena.buffer, dtype) for arena, dtype in memory)
+    if work is actor and args.samples_per_insert > 0:
         os.nice(19)  # a learner on the CPU is not to wait for actors that run ahead of it
     try:
-        if index == args.num_actors:
-            for _ in evaluator(args, replay, weights):
-                time.sleep(0.2)
-        for _ in actor(args, index, prior, replay, store, weights):
-            while not replay.my_turn(index):
-                time.sleep(0.05)  # every question costs the learner's cores a tenth of a millisecond
+        for step in work(args, index, prior, replay, store, board):
+            time.sleep(0.01)
+            while step > board["allowed_step"]:
+                time.sleep(0.02)
     except BaseException:
-        try:
-            replay.failed(mp.current_process().name, traceback.format_exc())
-        except (EOFError, ConnectionError):
-            os._exit(0)  # the manager is gone: the learner says so
-        os._exit(1)
+        with contextlib.suppress(EOFError, ConnectionError):  # the manager is gone: the learner says so
+            replay.report("failure", mp.current_process().name, traceback.format_exc())
+        os._exit(0)  # not to be started again
 
 
-def deaf(start, *args) -> None:
-    """Calls start, which starts a child, with stop signals blocked: Ctrl-C is the learner's business."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
-    try:
-        start(*args)
-    finally:
+def run_processes(args: Args, works: list, state: dict, *memory):
+    """Starts manager and works, each a process; yields the replay; at each call starts the killed again."""
+    context = mp.get_context("forkserver" if "forkserver" in mp.get_all_start_methods() else "spawn")
+    context.set_forkserver_preload(PRELOAD)  # imported once: then a child starts in a tenth of a second
+    resource_tracker.ensure_running()  # now, since its start would unblock the signals
+    tempfile.tempdir = "/tmp"  # for the manager's socket, in a private folder: the path must be short
+    managers.BaseManager.register("PrioritizedReplay", PrioritizedReplay)
+    manager, children, kills = managers.BaseManager(ctx=context), [None] * len(works), []
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)  # children inherit it: Ctrl-C is the learner's
+    manager.start(end_with_learner, (util.get_temp_dir(),))
+    replay = manager.PrioritizedReplay(args, state)
+    while True:
+        for index, (child, (work, prior)) in enumerate(zip(children, works)):
+            if child and child.exitcode not in (None, 0):
+                print(f"{child.name} died (status {child.exitcode}) and is started again", flush=True)
+                child.kill()  # where the fork server died, it only seems dead
+                kills.append(time.monotonic())
+            if not child or child.exitcode not in (None, 0):
+                name, todo = f"{work.__name__} {index}", (work, args, index, prior, replay, *memory)
+                children[index] = context.Process(target=run_child, args=todo, name=name, daemon=True)
+                children[index].start()
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+        if sum(time.monotonic() - when < 60 for when in kills) >= KILLS_A_MINUTE:
+            sys.exit(f"error: {KILLS_A_MINUTE} children were killed within a minute; out of memory?")
+        yield replay
+        signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
 
 
-class Crew:
-    """The child processes: the replay's manager, the actors and the evaluator."""
+def take_turns(args: Args, works: list, state: dict, *memory):
+    """--sync: works in this process; yields the replay, and at each call lets each do a block."""
+    store, (board,) = (np.frombuffer(arena.buffer, dtype) for arena, dtype in memory)
+    replay, steps = PrioritizedReplay(args, state), [0] * len(works)
+    turns = [work(args, index, prior, replay, store, board) for index, (work, prior) in enumerate(works)]
+    while True:
+        yield replay
+        steps = [next(turn) if step <= board["allowed_step"] else step for turn, step in zip(turns, steps)]
 
-    def __init__(self, args: Args, priors: list, averages: list[float], store, weights, state: dict):
-        self.args, self.deaths = args, []
-        method = "forkserver" if "forkserver" in mp.get_all_start_methods() else "spawn"
-        self.context = mp.get_context(method)
-        if method == "forkserver":  # children share what is imported here, and start in a tenth of a second
-            self.context.set_forkserver_preload(PRELOAD)
-        resource_tracker.ensure_running()  # now, since it would lift the block on signals
-        tempfile.tempdir = "/tmp"  # there multiprocessing makes a private folder for sockets: a short path
-        self.manager = managers.BaseManager(ctx=self.context)
-        try:
-            deaf(self.manager.start, die_with_learner, (util.get_temp_dir(),))
-            self.replay = self.manager.PrioritizedReplay(args, averages, state)
-            self.children = [(args, index, prior, self.replay, store, weights)
-                             for index, prior in enumerate([*priors, None])]  # the evaluator comes last
-            self.processes = [self.start(index) for index in range(len(self.children))]
-        except BaseException:
-            self.close()
-            raise
+# ------------------------------------------------------------------------------------------------ Checkpoints
+def load(path: str | Path, env_id: str = "", **parts) -> dict:
+    """Fills parts (networks, optimizer) from a prior or a saved agent; exits with one line if they differ."""
+    try:
+        saved = torch.load(path, map_location="cpu", weights_only=True)  # code in a pickle never runs
+        if saved["format"] > CHECKPOINT_FORMAT or env_id not in ("", saved["env_id"]):
+            raise ValueError(f"it has format {saved['format']} and is for {saved['env_id']}")
+        for name, part in parts.items():
+            if name == "optimizer":  # its learning rates may have been given anew
+                saved[name]["param_groups"] = part.state_dict()["param_groups"]
+            part.load_state_dict(saved[name])
+        if not all(tensor.isfinite().all() for tensor in saved["network"].values()):
+            raise ValueError("its weights are not finite")
+        counts = {name: int(saved.get(name, 0)) for name in ("global_step", "prior_steps", "updates")}
+        evaluations = [float(r) for r in saved.get("evaluations", [])]
+        return {**saved, **counts, "evaluations": evaluations,
+                "average_return": float(saved["average_return"])}
+    except Exception as error:  # a truncated, foreign or malicious file raises one of a dozen kinds
+        sys.exit(f"error: {path} is no agent for {env_id}: {error!r:.150}")
 
-    def start(self, index: int):
-        """Starts an actor, or the evaluator; an actor started again goes on in its own part of the replay."""
-        process = self.context.Process(
-            target=run_child, args=self.children[index], daemon=True,
-            name="the evaluator" if index == self.args.num_actors else f"actor {index}")
-        deaf(process.start)
-        return process
 
-    def restart_dead(self) -> str | None:
-        """Starts again what died; names a child that, at the last call, kept dying: its traceback is out."""
-        recent = [index for index, when in self.deaths if time.monotonic() - when < 60]
-        hopeless = [process.name for index, process in enumerate(self.processes)
-                    if recent.count(index) >= DEATHS_A_MINUTE]
-        for index, process in enumerate(self.processes):
-            if process.exitcode not in (None, 0):  # 0: it misses the manager, and so will the learner
-                if process.exitcode == 255:  # its fork server died, and it may only seem dead
-                    with contextlib.suppress(ProcessLookupError):
-                        os.kill(process.pid, signal.SIGKILL)
-                self.deaths.append((index, time.monotonic()))
-                say(f"{process.name} died (status {process.exitcode}) and is started again")
-                self.processes[index] = self.start(index)
-        return hopeless[0] if hopeless else None
+def save_agent(args: Args, path: Path, agent, state: dict, final_return: float | None = None) -> None:
+    """Writes what --resume, --evaluate and, as a prior, another run need; never half a file."""
+    if not all(tensor.isfinite().all() for tensor in agent.online.parameters()):
+        sys.exit(f"error: the weights are not finite, by update {agent.updates:,}; they are not saved")
+    average_return = [-float("inf"), *state["evaluations"]][-1] if final_return is None else final_return
+    torch.save({**{name: part.state_dict() for name, part in agent.parts.items()}, **state,
+                "format": CHECKPOINT_FORMAT, "algo": ALGO, "env_id": args.env_id, "args": asdict(args),
+                "average_return": average_return, "updates": agent.updates,
+                "episodes": args.eval_episodes if final_return is None else 20}, whole := io.BytesIO())
+    with open(path.with_suffix(".tmp"), "wb") as file:
+        file.write(whole.getbuffer())
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(path.with_suffix(".tmp"), path)
 
-    def close(self) -> None:
-        """Ends every child at once: none holds anything that a kill could harm."""
-        for child in (children := mp.active_children()):
-            child.kill()
-        for child in children:
-            child.join()
 
+def find_priors(args: Args, network: nn.Module) -> list[tuple[str, float]]:
+    """The prior actors' files, shared in turn, and the average return rbar of each."""
+    files = sorted(map(str, (Path(args.prior_dir) / args.env_id).glob("*.pt")))
+    if args.num_prior_actors and not files:
+        sys.exit(f"error: no prior for {args.env_id}: see pretrain_priors.py, or take --num-prior-actors 0")
+    files = [files[i % len(files)] for i in range(args.num_prior_actors)]
+    return [(file, load(file, args.env_id, network=network)["average_return"]) for file in files]
 
 # ------------------------------------------------------------------------------------------------------- Main
 class Log:
-    """TensorBoard and the progress line; only the learner's process writes either."""
-
-    def __init__(self, args: Args, run: Path, state: dict):
-        self.args, self.first = args, (time.monotonic(), state["global_step"], state["updates"])
-        self.before = self.first
+    """TensorBoard and the progress lines; only the learner's process writes them."""
+    def __init__(self, args: Args, run: Path, state: dict, priors: list[tuple[str, float]]):
+        self.args, self.acting, self.before = args, priors, (time.monotonic(), state["global_step"], 0)
         threading.excepthook = lambda _: None  # what fails in TensorBoard's thread, our next call raises too
         self.writer = SummaryWriter(run, purge_step=state["global_step"] + 1 if args.resume else None)
         self.writer.add_text("args", "\n".join(f"    {key} = {value}" for key, value in asdict(args).items()))
 
-    def __call__(self, state: dict, events: list, metrics: dict, deaths: int) -> None:
-        """Writes the events of one call to the replay; every LOG_SECONDS also the losses and rates."""
-        step = state["global_step"]
+    def __call__(self, state: dict, events: list, metrics: dict, updates: int) -> None:
+        """Writes the events of one call to the replay; every LOG_SECONDS also losses and rates."""
+        args, write, step, evaluations = (
+            self.args, self.writer.add_scalar, state["global_step"], state["evaluations"])
         for kind, *event in events:
             if kind == "episode":
-                self.writer.add_scalar(f"charts/{event[0]}episodic_return", event[1], step)
-                self.writer.add_scalar(f"charts/{event[0]}episodic_length", event[2], step)
+                write(f"charts/{'prior_' * event[0]}episodic_return", event[1], step)
             elif kind == "evaluation":
-                self.writer.add_scalar("charts/eval_return", event[1].mean(), event[0])
-                self.writer.add_scalar("charts/eval_return_std", event[1].std(), event[0])
+                write("charts/eval_return", event[1].mean(), event[0])
+                write("charts/eval_return_std", event[1].std(), event[0])
             else:
-                say(f"\n{event[0]} failed:\n{event[1]}", sys.stderr)
-        now = (time.monotonic(), step, state["updates"])
-        if now[0] - self.before[0] < LOG_SECONDS:
+                sys.exit(f"{event[1]}error: {event[0]} failed, as above; --sync runs all in one process")
+        acting = [(path, rbar) for path, rbar in self.acting if not surpassed(
+            evaluations, rbar, args.retire_ratio, args.retire_patience)]
+        for path, rbar in sorted({*self.acting} - {*acting}):
+            print(f"prior {path} (rbar {rbar:.1f}) has retired by step {step:,}", flush=True)
+        now, self.acting = (time.monotonic(), step, updates), acting
+        seconds, steps, made = (new - old for new, old in zip(now, self.before))
+        if seconds < LOG_SECONDS:
             return
-        seconds, steps, updates = (new - old for new, old in zip(now, self.before))
-        _, run_steps, run_updates = (new - old for new, old in zip(now, self.first))
-        self.before = now
-        priors = [str(index) for index, role in enumerate(state["roles"]) if role is None]
-        scalars = {
-            "charts/SPS": steps / seconds, "charts/updates_per_second": updates / seconds,
-            "charts/samples_per_insert":
-                run_updates * self.args.batch_size / max(1, run_steps - self.args.learning_starts),
-            "charts/updates": state["updates"], "charts/restarts": deaths,
-            "charts/acting_priors": len(priors),
-            "charts/nature_steps": step - state["prior_steps"], "charts/prior_steps": state["prior_steps"],
-            "charts/prior_replay_share": state["prior_replay_share"],
-            "charts/prior_batch_share": state["prior_batch_share"],
-            **{name: value.item() for name, value in metrics.items()}}
-        for name, value in scalars.items():
-            self.writer.add_scalar(name, value, step)
-        greedy = f"{state['evaluations'][-1]:.1f}" if state["evaluations"] else "none yet"
-        left = max(0, self.args.total_timesteps - step) * seconds / max(1, steps) / 60
-        say(f"step {step:,} of {self.args.total_timesteps:,} | {steps / seconds:.0f} steps/s | "
-            f"{updates / seconds:.0f} updates/s | "
-            f"{scalars['charts/samples_per_insert']:.1f} samples/insert | greedy return {greedy} | "
-            f"priors acting: {', '.join(priors) or 'none'} | {left:.0f} min left")
+        self.before, left = now, max(0, args.total_timesteps - step) * seconds / max(1, steps) / 60
+        for name, value in {"charts/SPS": steps / seconds, "charts/acting_priors": len(acting), **metrics,
+                            "charts/prior_steps": state["prior_steps"], "charts/updates": updates}.items():
+            write(name, float(value), step)
+        print(f"step {step:,} of {args.total_timesteps:,} | {steps / seconds:.0f} steps/s | "
+              f"{made / seconds:.0f} updates/s | greedy return {(evaluations or ['none'])[-1]:.5} | "
+              f"priors acting: {len(acting)} | {left:.0f} min left", flush=True)
 
 
-def check(args: Args, fields: list) -> None:
+def check(args: Args, slot_size: int) -> None:
     """Refuses settings that cannot work, each in one line."""
-    slots = min(args.buffer_size, args.total_timesteps)
-    least = args.num_actors * (2 * args.local_buffer_size + STACK + args.n_step)
-    whole = free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    if (limit := Path("/sys/fs/cgroup/memory.max")).exists() and limit.read_text().strip().isdigit():
-        whole = min(whole, int(limit.read_text()) / 2**30)  # a container's own
-    if (meminfo := Path("/proc/meminfo")).exists():
-        free = int(meminfo.read_text().split("MemAvailable:")[1].split()[0]) / 2**20
-    needed = slots * np.dtype(fields, align=True).itemsize / 2**30
+    for name, value in asdict(args).items():
+        kind, high = type(getattr(Args, name)), 1 if name in FRACTIONS else 2 * 10**9
+        low = int(kind is int and name not in MAY_BE_0)
+        if kind in (int, float) and not (isinstance(value, (int, float)) and low <= value <= high):
+            sys.exit(f"error: --{name.replace('_', '-')} must be from {low} to {high}, not {value}")
+    least = max(args.batch_size, args.num_actors * (4 * args.block_size + STACK))
+    own = [path.read_text().strip() for path in Path("/sys/fs/cgroup").glob("memory.max")]  # a container's
+    memory = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), *(int(n) for n in own if n.isdigit())]
     for wrong, message in (
-        (args.num_actors < 1, "no actors: set --num-nature-actors or --num-prior-actors above 0"),
-        (min(args.batch_size, args.local_buffer_size, args.eval_episodes, args.retire_patience,
-             args.publish_frequency, args.eval_frequency) < 1,
-         "sizes, frequencies, --eval-episodes and --retire-patience must be 1 or more"),
-        (not 1 <= args.n_step <= 255, "--n-step must be 1 to 255"),
+        (args.num_actors == 0, "no actors: set --num-nature-actors or --num-prior-actors above 0"),
         (args.learning_starts >= args.total_timesteps, "--learning-starts must be below --total-timesteps"),
-        (args.batch_size > slots, f"--batch-size {args.batch_size} is larger than the buffer of {slots}"),
-        (slots < least, f"{args.num_actors} actors of --local-buffer-size {args.local_buffer_size} need "
-                        f"--buffer-size and --total-timesteps of {least} at least"),
-        (args.sync and args.samples_per_insert <= 0, "--sync takes turns by --samples-per-insert: set it"),
-        (needed > whole, f"a replay of {slots:,} needs {needed:.1f} GiB of {whole:.1f}; lower --buffer-size"),
+        (args.capacity < least, f"--buffer-size and --total-timesteps must be {least:,} or more here"),
+        (args.sync and args.samples_per_insert == 0, "--sync takes turns by --samples-per-insert: set it"),
+        (args.capacity * slot_size > min(memory), "the replay exceeds the memory: lower --buffer-size"),
     ):
         if wrong:
             sys.exit(f"error: {message}")
-    if needed > free:
-        say(f"warning: the replay will grow to {needed:.1f} GiB, only {free:.1f} are free", sys.stderr)
 
 
 def parse() -> Args:
-    """The settings from the command line; with --resume, those of that run, but for flags given anew."""
+    """The settings: those of the run of --resume, or the task of --evaluate, but for flags given anew."""
     args = tyro.cli(Args)
+    if args.evaluate:
+        args = replace(args, env_id=load(args.evaluate)["env_id"])
     if args.resume:
-        try:
-            saved = torch.load(Path(args.resume) / "agent.pt", map_location="cpu", weights_only=True)["args"]
-            saved = Args(**{**saved, "resume": args.resume})
-            if any(not isinstance(value, (type(default), int))
-                   for value, default in zip(asdict(saved).values(), asdict(args).values())):
-                raise TypeError
-            if ":" in saved.env_id and saved.env_id != args.env_id:  # gymnasium would import it
-                raise PermissionError
-        except Exception as error:
-            sys.exit(f"error: {args.resume} holds no agent.pt that this version can go on from "
-                     f"({type(error).__name__}); start anew, or use it as a prior")
-        args = tyro.cli(Args, default=saved)
-    return args
+        saved = {**load(f"{args.resume}/agent.pt").get("args", {}), "resume": args.resume}
+        args = Args(**{name: saved.get(name, value) for name, value in asdict(args).items()})
+    return tyro.cli(Args, default=args)
 
 
-def play_saved(args: Args, path: Path, network: nn.Module) -> float:
-    """Twenty greedy games of network, their average printed and returned; --capture-video films the first."""
-    film = [] if args.capture_video else None
-    try:
-        returns = play_control(args.env_id, network, 20, args.seed, film)
-    except Exception as error:  # of a dozen kinds, if the screen or a package is missing
-        if film is None:
-            raise
-        say(f"warning: no video ({error}); without a screen, MuJoCo may draw with MUJOCO_GL=egl", sys.stderr)
-        film, returns = None, play_control(args.env_id, network, 20, args.seed)
-    say(f"{path}: {returns.mean():.2f} +- {returns.std():.2f} over 20 greedy games")
+def measure(args: Args, path: str | Path, network: nn.Module, gif: Path) -> float:
+    """Twenty greedy episodes of network, saved at path; prints and returns their average, films the first."""
+    print(f"{path} plays 20 greedy episodes{f', the first into {gif}' * args.capture_video}", flush=True)
+    returns = play_control(args.env_id, network, 20, args.seed, film := [] if args.capture_video else None)
+    print(f"{path}: {returns.mean():.2f} +- {returns.std():.2f} over 20 greedy episodes", flush=True)
     if film:
-        imageio.mimsave(path.with_suffix(".gif"), film[::FILM_EVERY], duration=66, loop=0)
+        imageio.mimsave(gif, film, duration=66, loop=0)
     return float(returns.mean())
 
 
-def save_agent(args: Args, path: Path, agent, state: dict, final_return: float | None = None) -> None:
-    """Writes what --resume, --evaluate and, as a prior, another run need."""
-    average_return = (state["evaluations"] or [-float("inf")])[-1] if final_return is None else final_return
-    parts = {name: part.state_dict() for name, part in agent.parts.items()}
-    networks = [*agent.online.parameters(), *agent.target.parameters()]
-    if not all(tensor.isfinite().all() for tensor in networks):
-        sys.exit(f"error: the weights are no longer finite at update {state['updates']:,}, not saved")
-    save_checkpoint(path, {
-        "format": CHECKPOINT_FORMAT, "algo": ALGO, "env_id": args.env_id, "args": asdict(args),
-        "average_return": average_return, "episodes": args.eval_episodes if final_return is None else 20,
-        "global_step": state["global_step"], "state": state, **parts})
-
-
-def take_turns(args: Args, priors: list, replay, store: SharedArray, weights: SharedArray):
-    """--sync: actors and evaluator in this process; yields after each round."""
-    actors = [actor(args, index, prior, replay, store, weights) for index, prior in enumerate(priors)]
-    evaluations = evaluator(args, replay, weights)
-    while True:
-        for index, acting in enumerate(actors):
-            if replay.my_turn(index):
-                next(acting)
-        next(evaluations)
-        yield
-
-
 def main(args: Args) -> None:
-    """Fig. 1: check, share, start the actors, learn, measure, save."""
-    torch.manual_seed(args.seed)
+    """Fig. 1: check, share memory, start the actors, learn, save, measure."""
     torch.set_num_threads(1)  # networks as small as these are slower on more
+    torch.manual_seed(args.seed)
     device = torch.device("cuda" if args.cuda and torch.cuda.is_available() else "cpu")
-    env = make_control(args.env_id)
-    network = Actor(env)  # on the CPU, to play with
+    env = make_control(args.env_id, film=args.capture_video)
+    network = Actor(env)  # to play with
     if args.evaluate:
-        network.load_state_dict(load_checkpoint(args.evaluate, args.env_id, network)["network"])
-        play_saved(args, Path(args.evaluate), network)
-        return
-    check(args, slot(env))
-    priors, averages = find_priors(args, network)
-
-    name = f"{args.env_id.replace('/', '-')}__{ALGO}__{args.seed}__{int(time.time())}"
-    run = Path(args.resume or f"runs/{name}")
-    # roles: an actor's place on the ladder, None while it acts as a prior; evaluations: their averages
-    state = {"global_step": 0, "prior_steps": 0, "updates": 0, "evaluations": [],
-             "prior_replay_share": 0.0, "prior_batch_share": 0.0,
-             "roles": [*range(args.num_nature_actors), *[None] * args.num_prior_actors]}
+        load(args.evaluate, args.env_id, network=network)
+        return measure(args, args.evaluate, network, Path(f"{Path(args.evaluate).stem}.gif"))
+    check(args, np.dtype(store_fields(env), align=True).itemsize)
+    priors, agent = find_priors(args, network), DDPG(args, env, device)
+    run = Path(args.resume or f"runs/{args.env_id.replace('/', '-')}__{ALGO}__prior{args.num_prior_actors}"
+                              f"__{args.seed}__{time.time_ns() // 10**6}")
+    state = {"global_step": 0, "prior_steps": 0, "evaluations": []}
     if args.resume:
-        checkpoint = load_checkpoint(run / "agent.pt", args.env_id, network)
-        state = saved_state(args, run, checkpoint, state)
-    agent = DDPG(args, env, device, state["global_step"])
-    if args.resume:
-        load_agent(run / "agent.pt", agent, checkpoint)
+        saved = load(run / "agent.pt", args.env_id, **agent.parts)
+        state, agent.updates = {name: saved[name] for name in state}, saved["updates"]
+    run.mkdir(parents=True, exist_ok=bool(args.resume))
+    log, stop, saved_at = Log(args, run, state, priors), [], -float("inf")
+    for number in STOP_SIGNALS:
+        signal.signal(number, lambda number, frame: stop.append(number))
+    sizes = [sum(tensor.numel() for tensor in net.parameters()) for net in (agent.online, agent.average)]
+    memory = shared_memory(store_fields(env), args.capacity), shared_memory([
+        ("version", int), ("global_step", int), ("allowed_step", int),
+        ("newest", np.float32, sizes[:1]), ("average", np.float32, sizes[1:])])
+    store, (board,) = (np.frombuffer(arena.buffer, dtype) for arena, dtype in memory)
+    board["global_step"] = state["global_step"]
+    board["allowed_step"] = allowed_step(state["global_step"], 0, args)
+    publish(board, agent.online, agent.average)
+    print(f"{run} from step {state['global_step']:,} | {args.num_nature_actors} nature + "
+          f"{args.num_prior_actors} prior actors | learner on {device}", flush=True)
+    files = [None] * args.num_nature_actors + [file for file, _ in priors]
+    works = [*((actor, file) for file in files), (evaluator, None)]
     try:
-        run.mkdir(parents=True, exist_ok=bool(args.resume))
-        log = Log(args, run, state)
-    except OSError as error:
-        sys.exit(f"error: cannot write to {run} ({error.strerror}); run where you may write")
-
-    stop, saved, crew = [], -float("inf"), None  # the first checkpoint is saved at once
-    on_stop(lambda number, frame: stop.append(number))
-    store = SharedArray(args.num_actors * args.part, slot(env))
-    num_weights = sum(parameter.numel() for parameter in agent.online.parameters())
-    weights = SharedArray(2, [("version", np.int64), ("vector", np.float32, (num_weights,))])
-    publish(weights, agent.online, agent.average)
-    say(f"{run} | {args.num_nature_actors} nature + {args.num_prior_actors} prior actors | "
-        f"learner on {device}")
-    try:
-        if args.sync:
-            replay = PrioritizedReplay(args, averages, state)
-            turns = take_turns(args, priors, replay, store, weights)
-        else:
-            crew = Crew(args, priors, averages, store, weights, state)
-            replay = crew.replay
-        for state, events, metrics, updates in learner(args, agent, replay, store, weights):
-            log(state, events, metrics, len(crew.deaths) if crew else 0)
-            hopeless = crew.restart_dead() if crew else None
-            if stop or hopeless or time.monotonic() - saved > SAVE_SECONDS:
+        others = (take_turns if args.sync else run_processes)(args, works, state, *memory)
+        for state, events, metrics, updates in learner(args, agent, next(others), store, board):
+            log(state, events, metrics, agent.updates)
+            if stop or time.monotonic() - saved_at > SAVE_SECONDS:
                 save_agent(args, run / "agent.pt", agent, state)
-                saved = time.monotonic()
+                saved_at = time.monotonic()
             if stop:
-                say(f"\nstopped at step {state['global_step']:,}; go on with "
-                    f"`python {Path(__file__).name} --resume {run}`")
+                print(f"\nstopped at step {state['global_step']:,}; go on with "
+                      f"`python {Path(__file__).name} --resume {run}`")
                 sys.exit(128 + stop[0])
-            if hopeless:
-                sys.exit(f"error: {hopeless} died {DEATHS_A_MINUTE} times within a minute")
-            if updates == 0:  # the rate limit holds the learner
-                next(turns) if args.sync else time.sleep(0.01)
+            next(others)
+            time.sleep(0.0 if updates or args.sync else 0.01)  # the rate limit holds the learner
     except (EOFError, ConnectionError) as error:
-        sys.exit(f"error: the replay's manager died ({type(error).__name__}), out of memory perhaps; "
-                 f"go on from the last checkpoint with --resume {run}")
+        sys.exit(f"error: the replay's manager died ({type(error).__name__}); go on with --resume {run}")
     finally:
-        if crew is not None:
-            crew.close()
+        for child in mp.active_children():
+            child.kill()  # none holds anything that a kill could harm
+            child.join()
+    for number in STOP_SIGNALS:
+        signal.signal(number, signal.SIG_DFL)
     save_agent(args, run / "agent.pt", agent, state)
-    on_stop(leave)  # what follows may be stopped at any time
-    say(f"all steps are done and {run / 'agent.pt'} is saved; 20 greedy games measure it")
-    network.load_state_dict(agent.parts["network"].state_dict())
-    final_return = play_saved(args, run / "agent.pt", network)
+    network.load_state_dict(agent.average.state_dict())
+    final_return = measure(args, run / "agent.pt", network, run / "agent.gif")
     save_agent(args, run / "agent.pt", agent, state, final_return)
     log.writer.add_scalar("charts/final_return", final_return, state["global_step"])
     log.writer.close()
 
 
 if __name__ == "__main__":
-    on_stop(leave)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
         main(parse())
     except OSError as refused:  # a full disk, say

@@ -2,7 +2,6 @@
 
 import time
 from copy import deepcopy
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,18 +13,15 @@ import ca2e_ddpg_mujoco as ddpg
 import ca2e_dqn_atari as ca2e
 
 
-def make_replay(averages=(), **settings):
-    """A replay in this process: two nature actors, a prior actor per average, parts of 50 slots, blocks of 10."""
-    averages = list(averages)
-    defaults = {"num_nature_actors": 2, "num_prior_actors": len(averages), "local_buffer_size": 10, "batch_size": 8,
-                "total_timesteps": 10**9, "buffer_size": 50 * (2 + len(averages)), "learning_starts": 0,
-                "samples_per_insert": 0.0}
+def make_replay(actors=2, **settings):
+    """A replay in this process: rings of 100 slots, blocks of 10 and n = 3, so that 14 slots are filled at a time."""
+    defaults = {"num_nature_actors": actors, "num_prior_actors": 0, "local_buffer_size": 10, "batch_size": 8,
+                "total_timesteps": 10**9, "buffer_size": 100 * actors, "learning_starts": 0, "samples_per_insert": 0.0}
     args = ca2e.Args(**{**defaults, **settings})
-    state = {"global_step": 0, "prior_steps": 0, "updates": 0, "evaluations": [], "roles": [0, 1, *[None] * len(averages)]}
-    return ca2e.PrioritizedReplay(args, averages, state), args
+    return ca2e.PrioritizedReplay(args, {"global_step": 0, "prior_steps": 0, "evaluations": []}), args
 
 
-NOTHING = np.zeros(0, np.int64), np.zeros(0)
+NOTHING = np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0)
 
 
 def with_actions(number):
@@ -34,39 +30,55 @@ def with_actions(number):
 
 
 # ------------------------------------------------------------------------------------------------- n-step returns
-def n_step(rewards, terminations=(), last=(), n=3, gamma=0.9):
-    length = len(rewards)
-    flags = [np.isin(np.arange(length), list(places)) for places in (terminations, last)]
-    return ca2e.n_step_transitions(np.array(rewards, float), *flags, n, gamma)
+@pytest.mark.parametrize("script", [ca2e, ddpg])
+@pytest.mark.parametrize("rewards, terminations, want", [
+    ([1, 2, 3], [False, False, False], (1 + 0.9 * 2 + 0.81 * 3, 0.729, 3)),
+    ([1, 2, 3], [False, True, False], (1 + 0.9 * 2, 0, 2)),  # what follows a termination does not count
+    ([1, 2, 3], [False, False, True], (1 + 0.9 * 2 + 0.81 * 3, 0, 3)),
+    ([1, 2], [False, False], (1 + 0.9 * 2, 0.81, 2)),  # truncated: it bootstraps
+    ([5], [True], (5, 0, 1)), ([-1, 0, 0, 2], [False] * 4, (-1 + 0.729 * 2, 0.6561, 4)),
+])
+def test_n_step_return_by_hand(script, rewards, terminations, want):
+    assert script.n_step_return(rewards, terminations, 0.9) == pytest.approx(want)
 
 
-def test_n_step_return_in_the_middle_of_a_game():
-    returns, discounts, steps, complete = n_step([1, 2, 3, 4, 5])
-    assert returns[0] == pytest.approx(1 + 0.9 * 2 + 0.81 * 3)
-    assert returns[1] == pytest.approx(2 + 0.9 * 3 + 0.81 * 4)
-    assert discounts[:2] == pytest.approx([0.729, 0.729]) and list(steps[:2]) == [3, 3]
-    assert list(complete) == [True, True, False, False, False]  # s_5 and later are not there yet
+class Recorder:
+    """A replay that takes what an actor delivers."""
+
+    def __init__(self):
+        self.calls = []
+
+    def add(self, *call):
+        self.calls.append(call)
+        return 0, []
 
 
-def test_n_step_return_of_a_lost_life_does_not_bootstrap():
-    returns, discounts, steps, complete = n_step([1, 2, 3, 4, 5], terminations=[1])
-    assert returns[:2] == pytest.approx([1 + 0.9 * 2, 2]) and list(steps[:2]) == [2, 1]
-    assert list(discounts[:2]) == [0, 0] and discounts[2] > 0
-    assert list(complete) == [True, True, False, False, False]
-
-
-def test_n_step_return_of_a_finished_game_has_shorter_tails():
-    returns, discounts, steps, complete = n_step([1, 2, 4, 0, 7, 8], terminations=[2], last=[3])
-    assert returns[:3] == pytest.approx([1 + 0.9 * 2 + 0.81 * 4, 2 + 0.9 * 4, 4])
-    assert list(discounts[:3]) == [0, 0, 0] and list(steps[:3]) == [3, 2, 1]
-    assert list(complete) == [True, True, True, False, False, False]  # the last observation is no transition
-
-
-def test_n_step_return_of_a_truncated_game_bootstraps_from_its_last_observation():
-    returns, discounts, steps, complete = n_step([1, 2, 4, 0, 7, 8], last=[3])
-    assert returns[:3] == pytest.approx([1 + 0.9 * 2 + 0.81 * 4, 2 + 0.9 * 4, 4])
-    assert discounts[:3] == pytest.approx([0.729, 0.81, 0.9]) and list(steps[:3]) == [3, 2, 1]
-    assert list(complete) == [True, True, True, False, False, False]
+def test_the_local_buffer_cuts_windows_at_a_games_end_and_delivers_every_step_once(monkeypatch):
+    """Two games, of 7 steps (truncated) and 4 (lost, a life lost before), in blocks of 5 with n = 3, by hand."""
+    args = ca2e.Args(num_nature_actors=1, num_prior_actors=0, local_buffer_size=5, n_step=3, gamma=0.5, buffer_size=64)
+    names = ("count", "return", "discount", "k", "action", "episode_step", "frame")
+    store, replay = np.zeros(64, [(name, float) for name in names]), Recorder()
+    monkeypatch.setattr(ca2e, "first_priorities", lambda network, states, actions, returns, discounts, k: returns + 100)
+    buffer = ca2e.LocalBuffer(args, store, 0, 60)  # its records go round the ring's end
+    rewards = [1, 2, 4, 8, 16, 32, 64, None, 1, 1, 2, 4, None, 7, 7, 7, 7, 7, 7]
+    episode_step = 0
+    for t, reward in enumerate(rewards):
+        final = reward is None
+        buffer.append(np.array([t]), t, reward or 0.0, t in (9, 11), episode_step, final)
+        episode_step = 0 if final else episode_step + 1
+        if len(buffer.steps) >= 5 + 3:
+            buffer.deliver(replay, None, False)
+    counts = np.concatenate([call[2] for call in replay.calls]) - 60
+    assert list(counts) == [0, 1, 2, 3, 4, 5, 6, 8, 9, 10, 11, 13, 14]  # 7 and 12 are final states
+    assert [call[1] - 60 for call in replay.calls] == [8, 13, 18] and [len(call[2]) for call in replay.calls] == [5, 4, 4]
+    assert np.concatenate([call[3] for call in replay.calls]) == pytest.approx(
+        np.array([3, 6, 12, 24, 48, 64, 64, 1.5, 1, 4, 4, 12.25, 12.25]) + 100)
+    slots = (60 + counts) % 64
+    assert store["return"][slots] == pytest.approx([3, 6, 12, 24, 48, 64, 64, 1.5, 1, 4, 4, 12.25, 12.25])
+    assert list(store["k"][slots]) == [3, 3, 3, 3, 3, 2, 1, 2, 1, 2, 1, 3, 3]
+    assert list(store["discount"][slots]) == [0.125] * 5 + [0.25, 0.5] + [0] * 4 + [0.125] * 2
+    assert list(store["count"][slots] - 60) == list(counts) and list(store["frame"][slots]) == list(counts)
+    assert list(store["episode_step"][slots]) == [0, 1, 2, 3, 4, 5, 6, 0, 1, 2, 3, 0, 1]
 
 
 # ------------------------------------------------------------------------------------------------------- sum tree
@@ -101,58 +113,62 @@ def test_importance_weights_by_hand():
 
 
 # ----------------------------------------------------------------------------------------------------------- loss
-def test_double_q_loss_and_gradient_agree_with_a_slow_loop():
+def make_agent(**settings):
+    return ca2e.DQN(ca2e.Args(**settings), with_actions(3), torch.device("cpu"))
+
+
+def random_batch(rng, size, actions=3):
+    frames = rng.integers(0, 256, (2, size, 4, 84, 84)).astype(np.uint8)
+    columns = rng.random((3, size)).astype(np.float32)
+    return [torch.from_numpy(array) for array in (
+        frames[0], rng.integers(actions, size=size), columns[0], columns[1], frames[1], columns[2])]
+
+
+def test_the_double_dqn_loss_and_its_gradient_agree_with_a_slow_loop():
     torch.manual_seed(0)
-    q_network, target_network = ca2e.QNetwork(with_actions(4)), ca2e.QNetwork(with_actions(4))
-    states, next_states = (torch.randint(0, 256, (5, 4, 84, 84), dtype=torch.uint8) for _ in range(2))
-    actions = torch.tensor([0, 3, 1, 1, 2])
-    returns, discounts = torch.randn(5), torch.tensor([0.97, 0.0, 0.98, 0.97, 0.99])
-    weights = torch.tensor([1.0, 0.5, 0.0, 0.25, 0.8])
-    loss, td_errors, q_values = ca2e.double_q_loss(
-        q_network, target_network, (states, actions, returns, discounts, next_states, weights))
-    loss.backward()
-    got = [parameter.grad.clone() for parameter in q_network.parameters()]
-    q_network.zero_grad()
+    agent = make_agent(batch_size=5)
+    agent.target.load_state_dict(ca2e.QNetwork(with_actions(3)).state_dict())
+    batch = random_batch(np.random.default_rng(0), 5)
+    states, actions, returns, discounts, next_states, weights = batch
+    discounts[1] = weights[2] = 0
+    loss, td_errors, q_values = agent.loss(*batch)
+    got = torch.autograd.grad(loss, agent.theta)
     total = torch.zeros(())
     for i in range(5):
         with torch.no_grad():
-            online = q_network(next_states[i : i + 1])[0]
-            best = max(range(4), key=lambda a: float(online[a]))
-            target = float(returns[i]) + float(discounts[i]) * float(target_network(next_states[i : i + 1])[0, best])
-        q = q_network(states[i : i + 1])[0, actions[i]]
+            online = agent.online(next_states[i : i + 1])[0]
+            best = max(range(3), key=lambda a: float(online[a]))
+            target = float(returns[i]) + float(discounts[i]) * float(agent.target(next_states[i : i + 1])[0, best])
+        q = agent.online(states[i : i + 1])[0, actions[i]]
         assert float(td_errors[i]) == pytest.approx(target - float(q.detach()), abs=1e-4)
         assert float(q_values[i]) == pytest.approx(float(q.detach()), abs=1e-5)
         total = total + weights[i] * 0.5 * (target - q) ** 2 / 5
-    total.backward()
     assert float(loss.detach()) == pytest.approx(float(total.detach()), rel=1e-4)
-    for mine, parameter in zip(got, q_network.parameters()):
-        assert torch.allclose(mine, parameter.grad, atol=1e-5)
-    assert all(parameter.grad is None for parameter in target_network.parameters())
+    for mine, slow in zip(got, torch.autograd.grad(total, agent.theta)):
+        assert torch.allclose(mine, slow, atol=1e-5)
+    assert all(parameter.grad is None for parameter in agent.target.parameters())
 
 
 def test_first_priorities_agree_with_a_slow_loop():
     torch.manual_seed(1)
     q_network, rng = ca2e.QNetwork(with_actions(3)), np.random.default_rng(1)
     states = rng.integers(0, 256, (6, 4, 84, 84)).astype(np.uint8)
-    actions, after = np.array([0, 2, 1, 0, 1, 2]), np.array([3, 4, 5, 4, 5, 5])
-    returns, discounts = rng.random(6).astype(np.float32), np.array([0.9, 0, 0.8, 0.9, 0.7, 0], np.float32)
-    got = ca2e.first_priorities(q_network, states, actions, returns, discounts, after)
-    for t in range(6):
+    actions, k = np.array([0, 2, 1, 0]), np.array([2, 3, 1, 2])
+    returns, discounts = rng.random(4), np.array([0.9, 0, 0.8, 0.9])
+    got = ca2e.first_priorities(q_network, states, actions, returns, discounts, k)
+    for t in range(4):
         with torch.no_grad():
-            q, q_after = q_network(torch.from_numpy(states[[t, after[t]]])).tolist()
+            q, q_after = q_network(torch.from_numpy(states[[t, t + k[t]]])).tolist()
         assert got[t] == pytest.approx(abs(returns[t] + discounts[t] * max(q_after) - q[actions[t]]), abs=1e-5)
 
 
-def test_target_network_follows_inserted_transitions():
-    args = ca2e.Args(target_network_frequency=100)
-    agent, rng = ca2e.DQN(args, with_actions(3), torch.device("cpu"), global_step=250), np.random.default_rng(0)
-    frames = rng.integers(0, 256, (2, 8, 4, 84, 84)).astype(np.uint8)
-    column = np.ones(8, np.float32)
-    batch = [torch.from_numpy(array) for array in (frames[0], np.zeros(8, np.int64), column, column, frames[1], column)]
+def test_the_target_network_follows_inserted_transitions():
+    agent, batch = make_agent(target_network_frequency=100, batch_size=8), random_batch(np.random.default_rng(0), 8)
 
     def bias(network):
         return network.network[-1].bias.detach().clone()
 
+    agent.update(batch, 250)
     before = bias(agent.target)
     agent.update(batch, 299)
     assert torch.equal(bias(agent.target), before) and not torch.equal(bias(agent.online), before)
@@ -161,268 +177,228 @@ def test_target_network_follows_inserted_transitions():
     assert torch.equal(bias(agent.target), online)
 
 
-def test_the_average_follows_the_newest_weights_and_is_saved_beside_them():
+def test_the_average_follows_the_newest_weights_by_the_updates_that_were_made():
     """Young at first, later 8e-4 an update; the reference adds up in float64."""
-    args, rng = ca2e.Args(learning_rate=0.01, sync=True), np.random.default_rng(0)
     torch.manual_seed(0)
-    agent, resumed = (ca2e.DQN(args, with_actions(3), torch.device("cpu"), 0) for _ in range(2))
+    agent, batch = make_agent(learning_rate=0.01, batch_size=8), random_batch(np.random.default_rng(0), 8)
 
     def last(network):
         return network.network[-1].weight.detach().double()
 
     want = last(agent.average)
     assert torch.equal(want, last(agent.online))
-    for step, rate in ((40, 0.5), (360, 0.1), (10**6, 8e-4), (10**6, 8e-4)):
-        frames, column = torch.from_numpy(rng.integers(0, 256, (2, 8, 4, 84, 84), dtype=np.uint8)), torch.ones(8)
-        agent.update([frames[0], torch.zeros(8, dtype=torch.int64), column, column, frames[1], column], step)
+    for update, rate in ((0, 10 / 11), (1, 10 / 12), (989, 0.01), (10**6, 8e-4), (10**6 + 1, 8e-4)):
+        agent.updates = update
+        agent.update(batch, 0)
+        assert agent.updates == update + 1
         want = (1 - rate) * want + rate * last(agent.online)
         assert (last(agent.average) - want).abs().max() < 1e-6
     assert (last(agent.average) - last(agent.online)).abs().max() > 1e-3
-    saved = {name: deepcopy(part.state_dict()) for name, part in agent.parts.items()}
-    free = ca2e.DQN(ca2e.Args(samples_per_insert=0), with_actions(3), torch.device("cpu"), 0)
-    free.update([frames[0], torch.zeros(8, dtype=torch.int64), column, column, frames[1], column], 10**6)
-    assert torch.equal(last(free.average), last(free.online))  # running free nobody counts updates: no average
-    assert torch.equal(saved["network"]["network.10.weight"].double(), last(agent.average))  # what --evaluate plays
-    ca2e.load_agent(Path("agent.pt"), resumed, saved)
-    for one, other in ((agent.average, resumed.average), (agent.online, resumed.online), (agent.target, resumed.target)):
-        assert torch.equal(last(one), last(other))
 
 
-@pytest.mark.parametrize("cores, shares", [(2, 2), (3, 3), (64, 4)])
-def test_a_batch_shared_by_cores_gives_the_update_of_the_whole(cores, shares):
-    rng, torch_seed = np.random.default_rng(3), torch.manual_seed(3).initial_seed()
-    args = ca2e.Args(batch_size=7, learning_rate=1e-2)  # shares of 4 and 3; 3, 3 and 1; 2, 2, 2 and 1
-    frames = rng.integers(0, 256, (2, 7, 4, 84, 84)).astype(np.uint8)
-    columns = rng.random((3, 7)).astype(np.float32)
-    batch = [torch.from_numpy(array) for array in (frames[0], rng.integers(3, size=7), *columns[:2], frames[1],
-                                                   columns[2])]
-    found = []
+def test_soft_update():
+    target, source = torch.nn.Linear(3, 2), torch.nn.Linear(3, 2)
+    before = deepcopy(target)
+    ca2e.soft_update(target, source, 0.25)
+    assert torch.allclose(target.weight, 0.75 * before.weight + 0.25 * source.weight)
+    assert torch.allclose(target.bias, 0.75 * before.bias + 0.25 * source.bias)
+    ca2e.soft_update(target, source, 1.0)
+    assert torch.equal(target.weight, source.weight) and torch.equal(target.bias, source.bias)
+
+
+@pytest.mark.parametrize("cores", [2, 3, 4])
+def test_a_batch_shared_by_cores_gives_the_update_of_the_whole(cores):
+    batch, found = random_batch(np.random.default_rng(3), 7), []  # shares of 4 and 3; 3, 3 and 1; 2, 2, 2 and 1
     for threads in (1, cores):
-        torch.set_num_threads(threads)
-        torch.manual_seed(torch_seed)
-        agent = ca2e.DQN(args, with_actions(3), torch.device("cpu"), 0)
-        assert agent.shares == (shares if threads > 1 else 1) and torch.get_num_threads() == 1
+        torch.manual_seed(3)
+        agent = ca2e.DQN(ca2e.Args(batch_size=7, learning_rate=1e-2), with_actions(3), torch.device("cpu"), threads)
         td_errors, metrics = agent.update(batch, 0)
-        gradients = [parameter.grad for parameter in agent.online.parameters()]
         for parameter in agent.online.parameters():  # what the fused Adam takes for granted
             assert parameter.grad.stride() == parameter.stride()
-        found.append([td_errors, metrics["losses/td_loss"], metrics["losses/q_values"], *gradients])
+        found.append([td_errors, *metrics.values(), *(parameter.grad for parameter in agent.theta)])
     for whole, shared in zip(*found):
         assert torch.allclose(whole, shared, atol=1e-6) and whole.abs().sum() > 0
 
 
-@pytest.mark.parametrize("has", [True, False])
-def test_bfloat16_is_for_cpus_that_compute_with_it(has, monkeypatch):
-    said = []
-    monkeypatch.setattr(ca2e, "say", said.append)
-    torch.set_num_threads(2)
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True} if has else {"neon": True})
-    agent = ca2e.DQN(ca2e.Args(bf16=True), with_actions(3), torch.device("cpu"), 0)
-    assert agent.bf16 is has
-    rng, column = np.random.default_rng(0), torch.ones(4)
-    states = torch.from_numpy(rng.integers(0, 256, (4, 4, 84, 84)).astype(np.uint8))
-    td_errors, _ = agent.update([states, torch.zeros(4, dtype=torch.int64), column, column, states, column], 0)
-    assert td_errors.isfinite().all()
-    assert ["in float32" in line for line in said] == ([] if has else [True])
-
-
-# --------------------------------------------------------------------------------------- retirement, epsilon ladder
+# ----------------------------------------------------------------------------------------- retirement, exploration
 @pytest.mark.parametrize("average, threshold", [(20.0, 21.0), (0.0, 0.0), (-10.0, -9.5)])
-def test_a_prior_retires_after_several_evaluations_above_its_own(average, threshold):
+def test_a_prior_is_surpassed_by_several_evaluations_in_a_row_and_for_good(average, threshold):
     above, below = threshold + 1e-6, threshold - 1e-6
-    assert ca2e.retires([below, above, above, above], average, 1.05, 3)
-    assert not ca2e.retires([above, above, above, below], average, 1.05, 3)
-    assert not ca2e.retires([above, below, above, above], average, 1.05, 3)
-    assert not ca2e.retires([above, above], average, 1.05, 3)
+    assert ca2e.surpassed([below, above, above, above], average, 1.05, 3)
+    assert ca2e.surpassed([above, above, above, below, below], average, 1.05, 3)  # ever: it does not come back
+    assert not ca2e.surpassed([above, above, below, above, above], average, 1.05, 3)
+    assert not ca2e.surpassed([above, above], average, 1.05, 3) and not ca2e.surpassed([], average, 1.05, 1)
+    assert ca2e.surpassed([below, above], average, 1.05, 1)
 
 
-def test_a_retired_prior_takes_the_ladders_next_place_and_stays_retired():
-    replay, args = make_replay(averages=[-10.0, 20.0])
-    for r in (-9.0, -9.0):
-        replay.evaluated(0, np.array([r]))
-    assert replay.state["roles"] == [0, 1, None, None]
-    replay.evaluated(0, np.array([-8.0, -9.0]))
-    assert replay.state["roles"] == [0, 1, 2, None]
-    assert replay.add(2, 0, 10, *NOTHING, [])[0] == 2 and replay.add(3, 0, 10, *NOTHING, [])[0] is None
-    for r in (-21.0, 22.0, 22.0, 22.0):
-        replay.evaluated(0, np.array([r]))
-    assert replay.state["roles"] == [0, 1, 2, 3]
-    assert replay.state["evaluations"] == [-9, -9, -8.5, -21, 22, 22, 22]
-
-
-def test_epsilon_ladder():
+def test_epsilon_of_each_actor():
     args = ca2e.Args(num_nature_actors=5, start_e=1.0, min_start_e=0.2, end_e=0.1, exploration_steps=1000)
-    assert [ca2e.epsilon_ladder(i, 0, args) for i in range(5)] == pytest.approx([1.0, 0.8, 0.6, 0.4, 0.2])
-    assert ca2e.epsilon_ladder(1, 500, args) == pytest.approx(0.45)
-    assert [ca2e.epsilon_ladder(i, 1000, args) for i in range(5)] == pytest.approx([0.1] * 5)
-    assert ca2e.epsilon_ladder(3, 10**6, args) == pytest.approx(0.1)
-    assert ca2e.epsilon_ladder(6, 0, args) == pytest.approx(0.8)  # the second retired prior of five
-    assert ca2e.epsilon_ladder(0, 0, ca2e.Args(num_nature_actors=0)) == 1.0
+    assert [ca2e.epsilon_of(i, 0, args) for i in range(5)] == pytest.approx([1.0, 0.8, 0.6, 0.4, 0.2])
+    assert ca2e.epsilon_of(1, 500, args) == pytest.approx(0.45)
+    assert [ca2e.epsilon_of(i, 1000, args) for i in range(8)] == pytest.approx([0.1] * 8)
+    assert ca2e.epsilon_of(3, 10**6, args) == pytest.approx(0.1)
+    assert [ca2e.epsilon_of(i, 0, args) for i in (5, 7)] == pytest.approx([0.2, 0.2])  # a retired prior explores least
+    assert ca2e.epsilon_of(0, 0, ca2e.Args(num_nature_actors=0)) == pytest.approx(0.2)
+    assert ca2e.epsilon_of(0, 0, ca2e.Args(num_nature_actors=1)) == 1.0
 
 
 # ------------------------------------------------------------------------------------------- replay and rate limit
 def test_priorities_decide_how_often_a_transition_is_sampled():
     replay, _ = make_replay(per_alpha=0.5, batch_size=10)
-    ids = np.arange(8)
-    replay.add(0, 0, 10, ids, np.array([0, 1, 4, 9, 16, 0, 0, 25.0]), [])
-    counts = np.zeros(8)
-    for _ in range(100):
-        got, weights, _, _ = replay.sample(*NOTHING)
-        np.add.at(counts, got.ravel(), 1)
-    assert counts / counts.sum() == pytest.approx(np.array([0, 1, 2, 3, 4, 0, 0, 5]) / 15, abs=0.01)
-    expected = np.sqrt(np.array([0, 1, 4, 9, 16, 0, 0, 25]) + 1e-6)[got] ** -0.4
+    replay.add(0, 10, np.arange(8), np.array([0, 1, 4, 9, 16, 0, 0, 25.0]), False, [])
+    times = np.zeros(8)
+    for _ in range(1000):
+        slots, counts, weights, _, _ = replay.sample(*NOTHING)
+        assert (slots == counts).all()  # actor 0's first lap
+        np.add.at(times, slots.ravel(), 1)
+    assert times / times.sum() == pytest.approx(np.array([0, 1, 2, 3, 4, 0, 0, 5]) / 15, abs=0.01)
+    expected = np.sqrt(np.array([0, 1, 4, 9, 16, 0, 0, 25]) + 1e-6)[slots] ** -0.4
     assert weights == pytest.approx(expected / expected.max(axis=1, keepdims=True), rel=1e-4)
 
 
-def test_learned_priorities_replace_the_first_and_late_ones_are_dropped():
+def test_learned_priorities_replace_the_first_late_ones_are_dropped_and_old_experience_goes():
     replay, args = make_replay(per_alpha=1.0)
-    replay.add(0, 0, 10, np.arange(7), np.ones(7), [])
-    replay.sample(np.array([3]), np.array([5.0]))
     leaves = replay.tree.nodes[replay.tree.leaves :]
-    assert leaves[3] == pytest.approx(5.0) and leaves[2] == pytest.approx(1.0)
-    replay.sample(np.array([3 + replay.capacity, 60]), np.array([9.0, 9.0]))  # another lap's, and never inserted
-    assert leaves[3] == pytest.approx(5.0) and leaves[60] == 0
-    replay.add(0, 0, 50, np.arange(7, 47), np.ones(40), [])  # blocks up to the end of the part of 50 ...
-    assert (leaves[:13] == 0).all() and leaves[13] == pytest.approx(1.0)  # ... the next block overwrites 0..9 + 3
-    replay.sample(np.array([3]), np.array([7.0]))
-    assert leaves[3] == 0
-    lap = np.arange(7) + replay.capacity
-    replay.add(0, 0, 60, lap, np.full(7, 2.0), [])
-    replay.sample(np.array([3]), np.array([7.0]))
-    assert leaves[3] == pytest.approx(2.0)
+
+    def learned(slot, count, priority):
+        replay.sample(np.array([slot]), np.array([count]), np.array([priority]))
+
+    replay.add(1, 10, np.arange(7), np.ones(7), False, [])  # actor 1's ring is slots 100 to 199
+    learned(103, 3, 5.0)
+    assert leaves[103] == pytest.approx(5.0) and leaves[102] == pytest.approx(1.0)
+    learned(103, 103, 9.0)  # of the next lap, which is not there yet
+    learned(160, 60, 9.0)  # never inserted
+    assert leaves[103] == pytest.approx(5.0) and leaves[160] == 0
+    replay.add(1, 100, np.arange(7, 97), np.ones(90), False, [])  # up to the ring's end: the next block fills slots
+    assert (leaves[100:117] == 0).all() and leaves[117] == pytest.approx(1.0)  # ... 0 to 13, which 16 needs as well
+    learned(103, 3, 7.0)
+    assert leaves[103] == 0 and replay.counts[103] == -1
+    replay.add(1, 110, 100 + np.arange(7), np.full(7, 2.0), False, [])
+    learned(103, 3, 7.0)
+    assert leaves[103] == pytest.approx(2.0) and replay.counts[103] == 103
+    assert replay.state["global_step"] == 104
 
 
-def test_a_block_of_a_dead_actor_that_comes_after_its_successor_joined_is_dropped():
+def test_an_actor_that_starts_again_skips_what_the_dead_may_have_written_and_a_late_block_is_harmless():
     replay, args = make_replay()
-    life, head, _, _ = replay.join(1)
-    replay.add(1, life, head + 10, np.arange(50, 57), np.ones(7), [])
-    successor, head, role, step = replay.join(1)
-    assert (head, role, step) == (10, 1, 7) and successor != life
-    replay.add(1, life, 20, np.arange(57, 67), np.ones(10), [(3.0, 10)])
-    assert replay.step() == 7 and replay.inserted == 7 and replay.heads[1] == 10 and not replay.events
-    assert (replay.tree.nodes[replay.tree.leaves + 57 :] == 0).all()
-    replay.add(1, successor, 20, np.arange(57, 67), np.ones(10), [])
-    assert replay.step() == 17 and replay.heads[1] == 20
+    assert args.block_size == 14
+    assert replay.join(1) == (14, 0)
+    replay.add(1, 27, 14 + np.arange(10), np.ones(10), False, [])
+    assert replay.join(1) == (41, 10)  # 27, and the 14 that may be half written
+    leaves = replay.tree.nodes[replay.tree.leaves + 100 :]
+    assert (leaves[14:24] > 0).all() and (leaves[24:] == 0).all()
+    replay.add(1, 37, 24 + np.arange(10), np.ones(10), False, [])  # the dead one's last block comes late: it was whole
+    assert replay.next_counts[1] == 41 and (leaves[24:34] > 0).all()
+    replay.add(1, 54, 41 + np.arange(10), np.ones(10), False, [])
+    assert replay.next_counts[1] == 54 and replay.join(1) == (68, 30)
+    assert replay.counts[141] == 41 and replay.counts[140] == -1
 
 
-def test_the_shares_of_the_prior_actors_in_replay_and_batches():
-    replay, args = make_replay(averages=[-10.0], per_alpha=1.0)
-    shares = "prior_replay_share", "prior_batch_share"
-    replay.add(0, 0, 30, np.arange(30), np.ones(30), [])
-    replay.add(2, 0, 10, np.arange(100, 110), np.full(10, 9.0), [])  # a quarter of the replay, three of the priorities
-    _, _, state, _ = replay.sample(*NOTHING)
-    assert state[shares[0]] == pytest.approx(0.25) and state[shares[1]] == pytest.approx(0.75, abs=0.05)
-    for r in (-5.0, -5.0, -5.0):
-        replay.evaluated(0, np.array([r]))
-    replay.add(2, 0, 20, np.arange(110, 120), np.full(10, 9.0), [])  # the same actor, after its prior retired
-    _, _, state, _ = replay.sample(*NOTHING)
-    assert state[shares[0]] == pytest.approx(0.2) and state[shares[1]] == pytest.approx(90 / 210, abs=0.05)
-    for head, first in ((30, 120), (40, 130), (50, 140)):  # the last one clears what the prior made in slots 100 to 112
-        replay.add(2, 0, head, np.arange(first, first + 10), np.ones(10), [])
-    _, _, state, _ = replay.sample(*NOTHING)
-    assert state[shares[0]] == state[shares[1]] == 0
+def test_what_add_answers_and_reports_and_an_empty_replay():
+    replay, _ = make_replay()
+    assert replay.sample(*NOTHING)[0].shape == (0, 8)
+    replay.report("evaluation", 7, np.array([1.0, 3.0]))
+    assert replay.add(0, 10, np.arange(7), np.ones(7), True, [(5.0, 20)]) == (7, [2.0])
+    _, _, _, state, events = replay.sample(*NOTHING)
+    assert state == {"global_step": 7, "prior_steps": 7, "evaluations": [2.0]}
+    assert events[0][:2] == ("evaluation", 7) and events[1] == ("episode", True, 5.0, 20)
+    assert replay.sample(*NOTHING)[4] == []
 
 
 def test_a_transition_overwritten_since_it_was_sampled_weighs_nothing():
-    args = ca2e.Args(num_nature_actors=2, num_prior_actors=0, buffer_size=100, local_buffer_size=10)
-    fields = [(name, int) for name in ("id", "action", "return", "discount", "steps", "age", "frame")]
-    store = np.zeros(100, fields)
-    store["id"], store["age"] = np.arange(100), 4
-    weights = np.ones(3, np.float32)
-    ids = np.array([20, 23, 70])
-    assert list(ca2e.gather(store, ids, weights, args)[-1]) == [1, 1, 1]
-    store["id"][17] += 100  # the oldest frame of slot 20's stack now belongs to the next lap
-    assert list(ca2e.gather(store, ids, weights, args)[-1]) == [0, 1, 1]
-    store["age"][20] = 2  # its game began at slot 18: slot 17 is no part of it
-    assert list(ca2e.gather(store, ids, weights, args)[-1]) == [1, 1, 1]
+    args = ca2e.Args(num_nature_actors=2, num_prior_actors=0, buffer_size=100, total_timesteps=1000)
+    store = np.zeros(100, [(name, int) for name in ("count", "action", "return", "discount", "k", "episode_step", "frame")])
+    store["count"], store["episode_step"] = np.tile(np.arange(50), 2), 4
+    weights, slots, counts = np.ones(3, np.float32), np.array([20, 23, 70]), np.array([20, 23, 20])
+    assert list(ca2e.gather(store, slots, counts, weights, args)[-1]) == [1, 1, 1]
+    store["count"][17] += 50  # the oldest frame of slot 20's stack now belongs to the next lap
+    assert list(ca2e.gather(store, slots, counts, weights, args)[-1]) == [0, 1, 1]
+    store["episode_step"][20] = 2  # its game began at slot 18: slot 17 is no part of it
+    assert list(ca2e.gather(store, slots, counts, weights, args)[-1]) == [1, 1, 1]
 
 
 def test_rate_limit():
     args = ca2e.Args(samples_per_insert=8, learning_starts=1000, batch_size=32, local_buffer_size=50)
     slack = 8 * 50 + 32 * 32
-    assert ca2e.may_insert(0, 0, args) and ca2e.may_insert(1000, 0, args)
-    assert ca2e.may_insert(1000 + slack // 8, 0, args) and not ca2e.may_insert(1001 + slack // 8, 0, args)
-    assert ca2e.may_insert(1001 + slack // 8, 8, args)
-    assert ca2e.may_sample(999, 0, args) == 0 and ca2e.may_sample(1000, 0, args) == 0
-    assert ca2e.may_sample(1003, 0, args) == 0 and ca2e.may_sample(1004, 0, args) == 1  # 32 samples for 4 inserts
-    assert ca2e.may_sample(1100, 0, args) == 25 and ca2e.may_sample(1100, 32 * 24, args) == 1
-    assert ca2e.may_sample(10**6, 0, args) == ca2e.BATCHES_PER_CALL
+    assert ca2e.allowed_step(0, 0, args) == 1000 + slack // 8 and ca2e.allowed_step(0, 80, args) == 1010 + slack // 8
+    assert ca2e.allowed_step(5000, 0, args) == 6000 + slack // 8  # a resumed run
+    assert ca2e.allowed_step(0, 10**12, args) == args.total_timesteps - 1
+    assert ca2e.batches_due(999, 0, args) == 0 and ca2e.batches_due(1000, 0, args) == 0
+    assert ca2e.batches_due(1003, 0, args) == 0 and ca2e.batches_due(1004, 0, args) == 1  # 32 samples for 4 inserts
+    assert ca2e.batches_due(1100, 32 * 24, args) == 1 and ca2e.batches_due(1100, 10**6, args) == 0
+    assert ca2e.batches_due(1100, 0, args) == 1 + 1100 // 128  # 25 are due, but the replay is small
+    assert ca2e.batches_due(10**6, 0, args) == ca2e.BATCHES_PER_CALL
     free = ca2e.Args(samples_per_insert=0, learning_starts=1000)
-    assert ca2e.may_insert(10**6, 0, free) and ca2e.may_sample(1000, 10**9, free) and not ca2e.may_sample(999, 0, free)
+    assert ca2e.batches_due(10**5, 10**9, free) == 32 and ca2e.batches_due(999, 0, free) == 0
+    assert ca2e.allowed_step(0, 0, free) == free.total_timesteps - 1
 
 
-def test_actors_held_by_the_rate_limit_take_turns():
-    replay, args = make_replay(learning_starts=100, samples_per_insert=1.0)
-    replay.inserted = 10_000
-    assert [replay.my_turn(i) for i in (1, 0, 1)] == [False, False, False]
-    replay.sampled = 10_000
-    assert not replay.my_turn(0)  # actor 1 came first
-    assert replay.my_turn(1) and replay.my_turn(0)
-    replay.inserted = 30_000
-    assert not replay.my_turn(1)
-    replay.join(1)  # it died while it waited, and starts again
-    replay.sampled = 30_000
-    assert replay.my_turn(0)
-
-
-def test_an_actor_that_hangs_holds_up_nobody_for_long(monkeypatch):
-    replay, args = make_replay(learning_starts=100, samples_per_insert=1.0)
-    now = [100.0]
-    monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    replay.inserted = 10_000
-    assert not replay.my_turn(1) and not replay.my_turn(0)
-    replay.sampled = 10_000
-    now[0] += 9
-    assert not replay.my_turn(0)  # actor 1 came first
-    now[0] += 2
-    assert replay.my_turn(0)
-
-
-def test_no_actor_inserts_beyond_the_total():
-    replay, args = make_replay(total_timesteps=2000)
-    assert replay.my_turn(0)
-    replay.state["global_step"] = 2000
-    assert not replay.my_turn(0)
+def test_actors_and_learner_never_hold_each_other_for_ever():
+    """Wherever the actors stop, the learner may go on, and the other way round; at the end every step is paid for."""
+    args = ca2e.Args(samples_per_insert=8, learning_starts=1000, total_timesteps=20_000, buffer_size=20_000)
+    inserted = sampled = 0
+    while inserted < args.total_timesteps or ca2e.batches_due(inserted, sampled, args):
+        n = ca2e.batches_due(inserted, sampled, args)
+        acts = inserted <= ca2e.allowed_step(0, sampled, args)
+        assert n or acts
+        inserted, sampled = inserted + 50 * acts, sampled + 32 * n
+    assert inserted == 20_000 and 0 <= 8 * 19_000 - sampled < 32
 
 
 # ---------------------------------------------------------------------------------------------------------- weights
+def make_board(newest, average):
+    dtype = [("version", int), ("global_step", int), ("allowed_step", int), ("newest", np.float32, (newest,)),
+             ("average", np.float32, (average,))]
+    return np.zeros(1, dtype)[0]
+
+
 def test_published_weights_arrive_and_a_half_written_vector_is_never_taken(monkeypatch):
-    learner, actor = torch.nn.Linear(3, 2), torch.nn.Linear(3, 2)
-    weights = ca2e.SharedArray(1, [("version", np.int64), ("vector", np.float32, (8,))])
-    ca2e.publish(weights, learner)
-    version = ca2e.newest_weights(weights, actor, -1)
+    learner, average, actor = (torch.nn.Linear(3, 2) for _ in range(3))
+    board = make_board(8, 8)
+    ca2e.publish(board, learner, average)
+    version = ca2e.receive(board, "newest", actor, -1)
     assert version == 2 and torch.equal(actor.weight, learner.weight) and torch.equal(actor.bias, learner.bias)
+    assert ca2e.receive(board, "average", actor, -1) == 2 and torch.equal(actor.weight, average.weight)
     before = actor.weight.clone()
-    assert ca2e.newest_weights(weights, actor, version) == version
-    weights.array["version"] += 1  # the learner is in the middle of a publication
-    weights.array["vector"] = 7.0
+    assert ca2e.receive(board, "newest", actor, version) == version and torch.equal(actor.weight, before)
+    board["version"] += 1  # the learner is in the middle of a publication
+    board["newest"][:] = 7.0
     sleeps = []
 
     def finish(seconds):
         sleeps.append(torch.equal(actor.weight, before))
-        weights.array["version"] += 1
+        board["version"] += 1
 
     monkeypatch.setattr(time, "sleep", finish)
-    assert ca2e.newest_weights(weights, actor, version) == 4
+    assert ca2e.receive(board, "newest", actor, version) == 4
     assert sleeps == [True] and (actor.weight == 7.0).all()
 
 
 @pytest.mark.parametrize("script, env_id", [(ca2e, "PongNoFrameskip-v4"), (ddpg, "InvertedPendulum-v5")])
-def test_the_evaluator_plays_the_second_of_the_published_networks(script, env_id, monkeypatch):
-    make, whole, play = ((script.make_atari, script.QNetwork, "play_atari") if script is ca2e
-                         else (script.make_control, script.ActorCritic, "play_control"))
-    newest, average = whole(make(env_id)), whole(make(env_id))
-    size = sum(parameter.numel() for parameter in newest.parameters())
-    weights, played = script.SharedArray(2, [("version", np.int64), ("vector", np.float32, (size,))]), []
-    script.publish(weights, newest, average)
-    state = {"global_step": 0, "prior_steps": 0, "updates": 0, "roles": [0], "evaluations": []}
-    args = script.Args(env_id=env_id, num_nature_actors=1, num_prior_actors=0, eval_frequency=100)
-    replay = script.PrioritizedReplay(args, [], state)
-    monkeypatch.setattr(script, play, lambda env_id, network, *_: played.append(network) or np.zeros(1))
-    rounds = script.evaluator(args, replay, weights)
+def test_the_evaluator_plays_the_average_and_skips_a_late_round(script, env_id, monkeypatch):
+    make, whole, one, play = ((script.make_atari, script.QNetwork, script.QNetwork, "play_atari") if script is ca2e
+                              else (script.make_control, script.ActorCritic, script.Actor, "play_control"))
+    newest, average = whole(make(env_id)), one(make(env_id))
+    board = make_board(*(sum(parameter.numel() for parameter in network.parameters()) for network in (newest, average)))
+    script.publish(board, newest, average)
+    replay, args = make_replay()[0], script.Args(env_id=env_id, eval_frequency=100)
+    played, board["global_step"] = [], 1030  # a resumed run
+
+    def watched_play(env_id, network, *_):
+        played.append(deepcopy(network))
+        board["global_step"] += 250  # the round of 1200 comes while it plays
+        return np.zeros(1)
+
+    monkeypatch.setattr(script, play, watched_play)
+    rounds = script.evaluator(args, 8, None, replay, None, board)
+    for step in (1030, 1099):
+        board["global_step"] = step
+        assert next(rounds) == 0 and not played
+    board["global_step"] = 1110
     next(rounds)
-    state["global_step"] = 100
     next(rounds)
-    want = average.network if script is ca2e else average.actor.network
-    got = (played[0].network if script is ca2e else played[0].network).parameters()
-    assert len(played) == 1 and all(torch.equal(one, other) for one, other in zip(got, want.parameters()))
+    assert len(played) == 1 and [event[:2] for event in replay.events] == [("evaluation", 1110)]
+    assert all(torch.equal(one, other) for one, other in zip(played[0].parameters(), average.parameters()))
+    board["global_step"] = 1400
+    next(rounds)
+    assert len(played) == 2

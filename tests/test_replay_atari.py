@@ -4,67 +4,77 @@ import numpy as np
 import pytest
 
 import ca2e_dqn_atari as ca2e
+from test_parts import NOTHING
 
 
-def slow_return(rewards, terminations, last, t, n, gamma):
-    """G_t, discount and k by the definition, one step at a time."""
+def slow_return(steps, t, n, gamma):
+    """G_t, discount and k by the definition, one step at a time; steps are (state, action, reward, terminated, ...)."""
     total = 0.0
     for i in range(n):
-        total += gamma**i * rewards[t + i]
-        if terminations[t + i]:
+        total += gamma**i * steps[t + i][2]
+        if steps[t + i][3]:
             return total, 0.0, i + 1
-        if last[t + i + 1]:
+        if steps[t + i + 1][5]:
             return total, gamma ** (i + 1), i + 1
     return total, gamma**n, n
+
+
+def two_actors(script, args, network, monkeypatch):
+    """Two actors in this process: (a call that lets each deliver a block, replay, store, what each saw, by count)."""
+    env = (script.make_atari if hasattr(script, "make_atari") else script.make_control)(args.env_id)
+    store = np.zeros(args.capacity, np.dtype(script.store_fields(env), align=True))
+    replay = script.PrioritizedReplay(args, {"global_step": 0, "prior_steps": 0, "evaluations": []})
+    whole = network(env)
+    size = sum(parameter.numel() for parameter in whole.parameters())
+    board = np.zeros(1, [("version", int), ("newest", np.float32, (size,)), ("average", np.float32, (size,))])[0]
+    script.publish(board, whole, whole)
+    seen, append = {0: {}, 1: {}}, script.LocalBuffer.append
+
+    def record(buffer, state, action, reward, terminated, episode_step, final=False):
+        seen[buffer.actor][buffer.count] = (state.copy(), action, reward, terminated, episode_step, final)
+        append(buffer, state, action, reward, terminated, episode_step, final)
+
+    monkeypatch.setattr(script.LocalBuffer, "append", record)
+    actors = [script.actor(args, i, None, replay, store, board) for i in range(2)]
+    return lambda: [next(acting) for acting in actors], replay, store, seen
+
+
+def check_samples(script, args, replay, store, seen, rows):
+    """Compares sampled transitions with what the actors saw; yields (count, discount, k) of each."""
+    slots, counts, weights, _, _ = replay.sample(*NOTHING)
+    for row in zip(slots[:rows], counts, weights):
+        states, actions, returns, discounts, next_states, got_weights = script.gather(store, *row, args)
+        assert (got_weights == row[2]).all()
+        for j, (slot, count) in enumerate(zip(*row[:2])):
+            steps = seen[slot // args.ring_size]
+            want_return, want_discount, k = slow_return(steps, count, 3, args.gamma)
+            assert slot % args.ring_size == count % args.ring_size
+            assert not steps[count][5], "a game's final state was sampled"
+            assert (states[j] == steps[count][0]).all() and (next_states[j] == steps[count + k][0]).all()
+            assert (actions[j] == steps[count][1]).all()
+            assert returns[j] == pytest.approx(want_return, rel=1e-4) and discounts[j] == pytest.approx(want_discount)
+            yield count, want_discount, k
 
 
 @pytest.mark.parametrize("env_id", ["PongNoFrameskip-v4", "BreakoutNoFrameskip-v4"])
 def test_sampled_states_equal_the_environments_own_stacks(env_id, monkeypatch):
     args = ca2e.Args(env_id=env_id, num_nature_actors=2, num_prior_actors=0, buffer_size=900, total_timesteps=10**9,
                      start_e=1.0, min_start_e=1.0, end_e=1.0, learning_starts=0, samples_per_insert=0)
-    env = ca2e.make_atari(env_id)
-    store = ca2e.SharedArray(args.num_actors * args.part, ca2e.slot(env))
-    state = {"global_step": 0, "prior_steps": 0, "updates": 0, "roles": [0, 1], "evaluations": []}
-    replay = ca2e.PrioritizedReplay(args, [], state)
-    network = ca2e.QNetwork(env)
-    size = sum(parameter.numel() for parameter in network.parameters())
-    weights = ca2e.SharedArray(1, [("version", np.int64), ("vector", np.float32, (size,))])
-    ca2e.publish(weights, network)
-
-    seen = {0: [], 1: []}  # everything that every actor saw and did, in order
-    append = ca2e.LocalBuffer.append
-
-    def record(buffer, *step):
-        seen[buffer.actor].append(step)
-        append(buffer, *step)
-
-    monkeypatch.setattr(ca2e.LocalBuffer, "append", record)
-    actors = [ca2e.actor(args, i, None, replay, store, weights) for i in range(2)]
-    part, capacity, checked, cuts, wrapped = args.part, args.part * 2, 0, 0, 0
+    play, replay, store, seen = two_actors(ca2e, args, ca2e.QNetwork, monkeypatch)
+    checked = []
+    play()  # their environments
     for block in range(36):  # 1,800 steps each, through four laps of 450 slots
-        for a in actors:
-            next(a)
-        if block % 3:
-            continue
-        ids, batch_weights, _, _ = replay.sample(np.zeros(0, np.int64), np.zeros(0))
-        columns = {a: [np.array(column) for column in list(zip(*steps))[2:5]] for a, steps in seen.items()}
-        for row, row_weights in zip(ids[:4], batch_weights):
-            states, actions, returns, discounts, next_states, got_weights = ca2e.gather(store.array, row, row_weights, args)
-            assert (got_weights == row_weights).all()
-            for j, identity in enumerate(row):
-                slot = identity % capacity
-                a, count = slot // part, identity // capacity * part + slot % part
-                want_return, want_discount, k = slow_return(*columns[a], count, 3, args.gamma)
-                assert not seen[a][count][4], "a game's last observation was sampled"
-                assert (states[j] == seen[a][count][0]).all()
-                assert (next_states[j] == seen[a][count + k][0]).all()
-                assert actions[j] == seen[a][count][1]
-                assert returns[j] == pytest.approx(want_return) and discounts[j] == pytest.approx(want_discount)
-                checked, cuts, wrapped = checked + 1, cuts + (k < 3), wrapped + (count >= part)
-    games = sum(step[4] for steps in seen.values() for step in steps)
-    assert checked > 1000 and wrapped > 200 and games > 0
+        play()
+        if block % 3 == 0:
+            checked += check_samples(ca2e, args, replay, store, seen, 4)
+    assert len(checked) > 1000 and sum(count >= args.ring_size for count, _, _ in checked) > 200
+    everything = [step for steps in seen.values() for step in steps.values()]
+    games = sum(step[5] for step in everything)
+    assert games > 0 and sum(step[4] == 0 for step in everything) == games + 2
+    assert replay.state["global_step"] == len(everything) - games - 2 * 3  # but the newest three of each
     if "Breakout" in env_id:
         for steps in seen.values():  # the game waits for FIRE after a lost life: the actor presses it
-            pressed = [after[1] for step, after in zip(steps, steps[1:]) if step[3] and not after[4]]
+            pressed = [steps[count + 1][1] for count in steps if steps[count][3] and count + 1 in steps
+                       and not steps[count + 1][5]]
             assert len(pressed) > 20 and set(pressed) == {1}
-        assert cuts > 0 and sum(step[3] for steps in seen.values() for step in steps) > games  # lives were lost
+        assert any(k < 3 for _, _, k in checked) and sum(step[3] for step in everything) > games  # lives were lost
