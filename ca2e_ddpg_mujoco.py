@@ -620,7 +620,7 @@ def load(path: str | Path, env_id: str = "", **parts) -> dict:
         return {**saved, **counts, "evaluations": evaluations,
                 "average_return": float(saved["average_return"])}
     except Exception as error:  # a truncated, foreign or malicious file raises one of a dozen kinds
-        sys.exit(f"error: {path} is no agent for {env_id}: {error!r:.150}")
+        sys.exit(f"error: {path} does not fit {env_id or 'this script'}: {error!r:.150}")
 
 
 def save_agent(args: Args, path: Path, agent, state: dict, final_return: float | None = None) -> None:
@@ -775,7 +775,7 @@ def main(args: Args) -> None:
             next(others)
             time.sleep(0.0 if updates or args.sync else 0.01)  # the rate limit holds the learner
     except (EOFError, ConnectionError) as error:
-        sys.exit(f"error: the replay's manager died ({type(error).__name__}); go on with --resume {run}")
+        sys.exit(f"error: the replay's manager is gone, or who reads this ({error!r:.40}); --resume {run}")
     finally:
         for child in mp.active_children():
             child.kill()  # none holds anything that a kill could harm

@@ -12,15 +12,16 @@ import pretrain_priors as pretrain
 
 @pytest.mark.parametrize("env_id", ["PongNoFrameskip-v4", "BreakoutNoFrameskip-v4"])
 def test_uniform_replay_returns_the_games_own_stacks_and_returns(env_id, monkeypatch):
-    args = pretrain.Args(env_id=env_id, num_envs=3, start_e=1.0, end_e=1.0)
+    args = pretrain.Args(env_id=env_id, num_envs=3, end_e=1.0)
     env = pretrain.make_atari(env_id, 3)
     replay, seen = pretrain.UniformReplay(400, 3, env, seed=0), []
-    player = pretrain.Player(args, env, replay, seed=0)
-    add = replay.add
-    monkeypatch.setattr(replay, "add", lambda *row: (seen.append((player.states.copy(), *map(np.copy, row))), add(*row)))
-    agent, checked, cuts, n, gamma = pretrain.DQN(args, env, torch.device("cpu")), 0, 0, 3, 0.99
+    agent, add = pretrain.DQN(args, env, torch.device("cpu")), replay.add
+    act, stacks = agent.act, []
+    monkeypatch.setattr(agent, "act", lambda states, step: (stacks.append(states.copy()), act(states, step))[1])
+    monkeypatch.setattr(replay, "add", lambda *row: (seen.append((stacks[-1], *map(np.copy, row))), add(*row)))
+    playing, checked, cuts, n, gamma = pretrain.play_and_store(args, env, replay, agent, 0), 0, 0, 3, 0.99
     for step in range(1500):  # nearly four laps
-        player.step(agent, step)
+        next(playing)
         if step % 100 != 99:
             continue
         drawn = []
@@ -83,11 +84,12 @@ def test_the_average_follows_the_network():
     """After few updates it is young, later 1 / 5,000 an update; the reference adds up in float64."""
     torch.manual_seed(0)
     agent = pretrain.DQN(pretrain.Args(learning_rate=0.01), catch_game.CatchEnv(1), torch.device("cpu"))
-    rng, want = np.random.default_rng(0), agent.average.network[-1].weight.double()
+    rng, want = np.random.default_rng(0), agent.average.network[-1].weight.detach().double()
     assert torch.equal(agent.average.network[-1].weight, agent.network.network[-1].weight)
-    for step, rate in ((4, 10 / 11), (360, 0.1), (4_000_000, 0.0002), (4_000_004, 0.0002)):
+    for update, rate in ((0, 10 / 11), (89, 0.1), (10**6, 0.0002), (10**6 + 1, 0.0002)):
+        agent.updates = update
         states = torch.from_numpy(rng.integers(0, 256, (2, 8, 4, 84, 84), dtype=np.uint8))
-        agent.update([states[0], torch.zeros(8, dtype=torch.int64), torch.ones(8), torch.zeros(8), states[1]], step)
+        agent.update([states[0], torch.zeros(8, dtype=torch.int64), torch.ones(8), torch.zeros(8), states[1]], 0)
         want = (1 - rate) * want + rate * agent.network.network[-1].weight.detach().double()
         assert (agent.average.network[-1].weight - want).abs().max() < 1e-6
     assert (agent.average.network[-1].weight - agent.network.network[-1].weight).abs().max() > 1e-3
@@ -102,8 +104,7 @@ def test_a_short_training_is_resumed_and_ships_a_checkpoint_that_ca2e_takes_as_a
                     target_network_frequency=280)  # copied once: in the first part
     if algo == "dqn":
         env_id, best = "Catch", 5
-        for name, catch in (("make_atari", catch_game.make_atari), ("fire_button", lambda env: None)):
-            monkeypatch.setattr(pretrain, name, catch)
+        monkeypatch.setattr(pretrain, "make_atari", catch_game.make_atari)
         network = ca2e.QNetwork(catch_game.CatchEnv(1))
     else:
         env_id, best = "InvertedPendulum-v5", 1000
@@ -112,6 +113,9 @@ def test_a_short_training_is_resumed_and_ships_a_checkpoint_that_ca2e_takes_as_a
     with pytest.raises(SystemExit, match="--learning-starts must be below --total-timesteps"):
         pretrain.main(pretrain.Args(**settings, env_id=env_id, total_timesteps=100))
     pretrain.main(pretrain.Args(**settings, env_id=env_id, total_timesteps=300))
+    with pytest.raises(SystemExit, match="is there; --replace it, or take another --prior-dir"):
+        pretrain.main(pretrain.Args(**settings, env_id=env_id, total_timesteps=500, resume=True))
+    settings["replace"] = True
     first = torch.load(f"runs/{env_id}__{algo}__1/resume.pt", weights_only=True)
     with pytest.raises(SystemExit, match="holds a training already; go on with --resume"):
         pretrain.main(pretrain.Args(**settings, env_id=env_id, total_timesteps=300))
@@ -128,28 +132,31 @@ def test_a_short_training_is_resumed_and_ships_a_checkpoint_that_ca2e_takes_as_a
     updates = [state[optimizer]["state"][0]["step"].item() for state in (first, second)]
     assert updates == [updates_first, updates_first * 3 // 2]  # none in the first 100 steps of each sitting
     path = tmp_path / "priors" / env_id / f"{algo}.pt"
-    checkpoint = (ca2e if algo == "dqn" else ddpg).load_checkpoint(path, env_id, network)
+    checkpoint = (ca2e if algo == "dqn" else ddpg).load(path, env_id, network=network)
     assert checkpoint["algo"] == algo and checkpoint["episodes"] == 20 and -5 <= checkpoint["average_return"] <= best
 
 
-def test_a_prior_of_atari_fits_in_4_mb_and_a_better_one_is_not_replaced(tmp_path, monkeypatch):
-    args, env = pretrain.Args(prior_dir=str(tmp_path), env_id="Game"), pretrain.make_atari("PongNoFrameskip-v4")
-    network, scores = pretrain.cpu_copy(pretrain.QNetwork(env)), [3.0, 2.0, 4.0]
-    monkeypatch.setattr(pretrain, "greedy_returns", lambda *_: np.full(20, scores[0]))
-    state = {"best_network": network, "best_step": 7}
-    pretrain.ship(args, env, {"format": 1}, state)
-    path = tmp_path / "Game" / "n-step-double-dqn.pt"
-    assert path.stat().st_size < 4e6 and torch.load(path)["average_return"] == 3
-    scores.pop(0)
-    with pytest.raises(SystemExit, match="^error: .* is better than this one's 2.00 and stays"):
-        pretrain.ship(args, env, {"format": 1}, state)
-    scores.pop(0)
-    pretrain.ship(args, env, {"format": 1}, state)
-    assert torch.load(path)["average_return"] == 4
-    path.write_bytes(b"not ours")
-    with pytest.raises(SystemExit, match="^error: .* is no checkpoint .*; move it away and --resume"):
-        pretrain.ship(args, env, {"format": 1}, state)
-    assert path.read_bytes() == b"not ours"
+def test_a_prior_of_atari_fits_in_4_mb(tmp_path):
+    network, path = pretrain.QNetwork(pretrain.make_atari("PongNoFrameskip-v4")), tmp_path / "prior.pt"
+    state = {"best_network": network.state_dict(), "best_step": 7}
+    pretrain.ship(pretrain.Args(), lambda *_: np.full(20, 3.0), network, path, {"format": 1}, state)
+    found = torch.load(path, weights_only=True)
+    assert path.stat().st_size < 4e6 and (found["average_return"], found["global_step"]) == (3, 7)
+
+
+@pytest.mark.parametrize("settings, hint", [
+    ({"gamma": 1.5}, "--gamma must be from 0 to 1"), ({"gamma": float("nan")}, "--gamma must be from 0 to 1"),
+    ({"learning_rate": -1.0}, "--learning-rate must be from 0"), ({"num_envs": 0}, "--num-envs must be from 1"),
+    ({"seed": -1}, "--seed must be from 0"), ({"buffer_size": 50}, "--buffer-size is too small for --num-envs"),
+    ({"env_id": "CartPole-v1"}, "cannot play CartPole-v1"), ({"prior_dir": "file"}, "")])
+def test_settings_that_cannot_work_are_one_line_before_anything_is_made(settings, hint, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    with pytest.raises((SystemExit, OSError)) as stop:
+        pretrain.main(pretrain.Args(**settings))
+    if hint:
+        assert stop.value.code.startswith("error: ") and hint in stop.value.code and "\n" not in stop.value.code
+    assert not (tmp_path / "runs").exists()
 
 
 def test_defaults_for_continuous_control(monkeypatch):

@@ -10,6 +10,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 import uuid
 from pathlib import Path
@@ -54,6 +55,11 @@ class Run:
             assert line, f"ended without {text!r}:\n{self.output}"
             self.output += line
 
+    def read_on(self):
+        """Reads the output to its end."""
+        for line in self.process.stdout:
+            self.output += line
+
     def end(self, timeout=100):
         """Waits for the end; returns the exit status."""
         self.output += self.process.communicate(timeout=timeout)[0]
@@ -96,13 +102,12 @@ def test_a_run_learns_logs_saves_and_leaves_nothing_behind(tmp_path):
     assert f"{agent.relative_to(tmp_path)}: -2" in run.output and "over 20 greedy games" in run.output
     assert agent.with_suffix(".gif").stat().st_size > 10_000
     network = dqn.QNetwork(dqn.make_atari("PongNoFrameskip-v4"))
-    checkpoint = dqn.load_checkpoint(agent, "PongNoFrameskip-v4", network)  # as a prior is loaded
-    state = checkpoint["state"]
+    state = dqn.load(agent, "PongNoFrameskip-v4", network=network)  # as a prior is loaded
     assert 1000 <= state["global_step"] < 1000 + 3 * 50
     assert 0 < state["prior_steps"] < 500
     owed = 8 * (state["global_step"] - 400) / 32
     assert owed - 1 <= state["updates"] <= owed  # every step got its updates
-    assert checkpoint["average_return"] < -15 and len(state["evaluations"]) >= 1
+    assert state["average_return"] < -15 and len(state["evaluations"]) >= 1
     events = scalars(agent.parent)
     assert events["charts/eval_return"] and events["charts/final_return"][0].step == state["global_step"]
 
@@ -125,7 +130,7 @@ def scalars(folder):
 
 
 def saved_state(folder):
-    return torch.load(folder / "agent.pt", weights_only=True)["state"]
+    return torch.load(folder / "agent.pt", weights_only=True)
 
 
 @linux
@@ -145,27 +150,24 @@ def test_ctrl_c_sigkill_and_sigterm_then_each_time_resumed_end_at_the_same_step_
 
     run = Run(tmp_path, SAVES_OFTEN, "--resume", resume, script="-c")
     run.wait_for("nature + ")
-    deadline = time.time() + 30
-    while time.time() < deadline and ((state := saved_state(folder))["updates"] < first["updates"] + 100
-                                      or len(state["evaluations"]) == len(first["evaluations"])):
-        time.sleep(0.1)
+    wait_until(lambda: (state := saved_state(folder))["updates"] >= first["updates"] + 100
+               and len(state["evaluations"]) > len(first["evaluations"]))
     time.sleep(0.5)  # until TensorBoard's thread has written the same
     os.kill(run.process.pid, signal.SIGKILL)
     run.end(10)
     run.assert_nothing_stays()
-    assert f"resumed at step {first['global_step']:,}; the replay is filled anew" in run.output
+    assert f"from step {first['global_step']:,} |" in run.output
     second = saved_state(folder)
     assert second["updates"] >= first["updates"] + 100 and len(second["evaluations"]) > len(first["evaluations"])
 
-    run = Run(tmp_path, "--resume", resume)
-    run.wait_for("nature + ")
-    time.sleep(3)
+    run = Run(tmp_path, SAVES_OFTEN, "--resume", resume, script="-c")
+    wait_until(lambda: saved_state(folder)["global_step"] > second["global_step"])
     run.process.terminate()
     assert run.end(20) == 143, run.output
-    assert f"resumed at step {second['global_step']:,}" in run.output and "Traceback" not in run.output
+    assert f"from step {second['global_step']:,} |" in run.output and "Traceback" not in run.output
     third = saved_state(folder)
-    optimizer = torch.load(folder / "agent.pt", weights_only=True)["optimizer"]["state"][0]
-    assert third["global_step"] > second["global_step"] and optimizer["step"].item() == third["updates"]
+    assert third["global_step"] > second["global_step"]
+    assert third["optimizer"]["state"][0]["step"].item() == third["updates"]
 
     total = third["global_step"] + 600
     run = Run(tmp_path, "--resume", resume, "--total-timesteps", str(total))
@@ -203,48 +205,67 @@ def test_no_torn_transition_is_ever_learned_from_while_actors_die_at_every_point
               *"--total-timesteps 1000000 --learning-starts 300 --eval-frequency 100000".split(),
               *"--samples-per-insert 16".split(), script=ROOT / "tests" / "torn_steps.py")
     run.wait_for("nature + ")
-    time.sleep(4)
-    rng, kills = random.Random(0), 0
-    for _ in range(12):  # ... and wherever they are, the evaluator too
-        leaves = run.leaves()[1:]  # but the manager, which started first
-        if leaves:
+    rng, kills, reader = random.Random(0), 0, threading.Thread(target=run.read_on)
+    reader.start()
+    deadline = time.time() + 90
+    while time.time() < deadline and (kills < 12 or not all(f"actor {i} died" in run.output for i in range(4))):
+        leaves = run.leaves()[1:]  # ... and wherever they are, the evaluator too, but not the manager, the first
+        if kills < 12 and len(leaves) > 2:
             os.kill(rng.choice(leaves), signal.SIGKILL)
             kills += 1
         time.sleep(rng.uniform(0.2, 1.0))
-        assert run.process.poll() is None, (run.end(), run.output)
+        assert run.process.poll() is None, run.output
     os.kill(run.process.pid, signal.SIGINT)
+    reader.join(30)
     status = run.end(20)
     assert "torn" not in run.output and kills >= 8, run.output
-    assert all(run.output.count(f"actor {index} died (status -9)") >= 2 for index in range(3)), run.output
+    assert all(f"actor {index} died (status -9)" in run.output for index in range(4)), run.output
     assert int(run.output.split("checked ")[1].split()[0]) > 10_000
     (events,) = tmp_path.glob("runs/*")
     events = scalars(events)
-    assert events["charts/restarts"][-1].value >= 1 and events["charts/updates"][-1].value > 100
+    assert events["charts/updates"][-1].value > 100
     assert status == 130, run.output
     run.assert_nothing_stays()
 
 
 @linux
-def test_an_actor_that_keeps_failing_ends_the_run_with_its_traceback(tmp_path, monkeypatch):
+def test_a_bug_in_the_actors_is_one_traceback_and_the_advice_to_try_sync(tmp_path, monkeypatch):
     monkeypatch.setenv("RAISE", "1")
-    run = Run(tmp_path, *"--env-id Counter-v0 --num-prior-actors 0 --num-nature-actors 2 --buffer-size 1000".split(),
+    run = Run(tmp_path, *"--env-id Counter-v0 --num-prior-actors 0 --num-nature-actors 4 --buffer-size 1000".split(),
               *"--total-timesteps 1000000 --learning-starts 300".split(), script=ROOT / "tests" / "torn_steps.py")
     assert run.end(60) == 1
-    assert run.output.count("actor 1 failed:\nTraceback") == run.output.count("ValueError: a fault of the env") == 3
-    assert run.output.strip().splitlines()[-1] == "error: actor 1 died 3 times within a minute"
+    assert run.output.count("Traceback") == run.output.count("ValueError: a fault of the environment") == 1, run.output
+    assert " failed, as above; --sync runs all in one process" in run.output
     run.assert_nothing_stays()
 
 
 @linux
-def test_a_reader_of_the_output_that_goes_away_does_not_end_the_run_nor_a_long_tmpdir(tmp_path, monkeypatch):
+def test_children_that_keep_dying_end_the_run(tmp_path):
+    run = Run(tmp_path, *PENDULUM, "--total-timesteps", "1000000")
+    run.wait_for("nature + ")
+    killed, deadline = set(), time.time() + 60
+    while run.process.poll() is None and time.time() < deadline:
+        for pid in {*run.leaves()[1:]} - killed:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+            killed.add(pid)
+        time.sleep(0.1)
+    assert run.end(20) == 1 and run.output.strip().splitlines()[-1].startswith("error: 5 children were killed")
+    assert "Traceback" not in run.output
+    run.assert_nothing_stays()
+
+
+@linux
+def test_a_long_tmpdir_and_a_reader_of_the_output_that_goes_away(tmp_path, monkeypatch):
     (long := tmp_path / ("long" * 40)).mkdir()
     monkeypatch.setenv("TMPDIR", str(long))  # longer than the path of a socket may be
-    run = Run(tmp_path, *PENDULUM, "--total-timesteps", "2000")
+    run = Run(tmp_path, *PENDULUM, "--total-timesteps", "1000000")
     run.process.stdout.readline()
+    wait_until(lambda: len(run.leaves()) == 5)
     run.process.stdout.close()  # as `| head -n 1` does
-    assert run.process.wait(100) == 0
+    assert run.process.wait(100) == 1
     (agent,) = tmp_path.glob("runs/*/agent.pt")
-    assert torch.load(agent, weights_only=True)["state"]["global_step"] >= 2000
+    torch.load(agent, weights_only=True)
     run.assert_nothing_stays()
 
 
@@ -254,7 +275,7 @@ def test_running_free_as_the_paper_does_comes_to_an_end(tmp_path):
               *"--learning-starts 200 --samples-per-insert 0".split(), script=ROOT / "tests" / "catch_game.py")
     assert run.end() == 0, run.output
     (agent,) = tmp_path.glob("runs/*/agent.pt")
-    state = torch.load(agent, weights_only=True)["state"]
+    state = torch.load(agent, weights_only=True)
     assert state["global_step"] >= 1000 and state["updates"] > 0
     run.assert_nothing_stays()
 
@@ -270,21 +291,20 @@ def test_a_disk_that_is_full_when_a_run_is_stopped(tmp_path):
     found[0].with_suffix(".tmp").symlink_to("/dev/full")
     run.process.terminate()
     assert run.end(20) == 1, run.output
-    assert run.output.strip().splitlines()[-1].startswith("error: cannot save") and "Traceback" not in run.output
+    assert run.output.strip().splitlines()[-1].startswith("error: the system refuses ([Errno 28]") and "Traceback" not in run.output
     assert found[0].read_bytes() == before
     run.assert_nothing_stays()
 
 
 @linux
 def test_a_loss_that_is_not_finite_ends_the_run_and_the_checkpoint_before_it_is_intact(tmp_path):
-    run = Run(tmp_path, *PENDULUM, "--critic-learning-rate", "inf")
+    run = Run(tmp_path, *PENDULUM, "--critic-learning-rate", "1e9")
     assert run.end(60) == 1, run.output
     assert run.output.strip().splitlines()[-1].startswith("error: the loss of update ") and "Traceback" not in run.output
     run.assert_nothing_stays()
     (agent,) = tmp_path.glob("runs/*/agent.pt")
-    env = ddpg.make_control("InvertedPendulum-v5")
-    learner = ddpg.DDPG(ddpg.Args(), env, torch.device("cpu"), 0)
-    ddpg.load_agent(agent, learner, ddpg.load_checkpoint(agent, "InvertedPendulum-v5", learner.online.actor))
+    learner = ddpg.DDPG(ddpg.Args(), ddpg.make_control("InvertedPendulum-v5"), torch.device("cpu"))
+    ddpg.load(agent, "InvertedPendulum-v5", **learner.parts)
     assert all(tensor.isfinite().all() for tensor in learner.online.state_dict().values())
 
 
@@ -329,7 +349,7 @@ def test_a_killed_actor_is_started_again_and_a_killed_manager_ends_the_run_in_on
         assert len(run.leaves()) == 5 and victim not in run.leaves()
     os.kill(manager, signal.SIGKILL)
     assert run.end(20) == 1
-    assert run.output.strip().splitlines()[-1].startswith("error: the replay's manager died")
+    assert run.output.strip().splitlines()[-1].startswith("error: the replay's manager is gone")
     assert "Traceback" not in run.output
     run.assert_nothing_stays()
 
@@ -356,16 +376,15 @@ def test_in_one_process_two_runs_give_the_same_weights_and_a_pretended_gpu_too(s
     if script is dqn:
         catch_game.replace_atari(monkeypatch.setattr)
 
-    def train(seconds):
-        monkeypatch.setattr(time, "time", lambda clock=time.time: clock() + seconds)  # the run's name has it
+    def train():
         script.main(script.Args(sync=True, env_id=env_id, total_timesteps=500, learning_starts=300, num_nature_actors=1,
                                 eval_frequency=400, num_prior_actors=int(script is ddpg),
                                 prior_dir=str(ROOT / "priors"), eval_episodes=1))
         (path,) = set(tmp_path.glob("runs/*/agent.pt")) - {agent for agent, _ in agents}
         agents.append((path, torch.load(path, weights_only=True)))
 
-    train(0)
-    train(10)
+    train()
+    train()
     learner, agent, calls, published = script.DQN if script is dqn else script.DDPG, [], [], []
     update, gather, publish = learner.update, script.gather, script.publish
 
@@ -381,18 +400,20 @@ def test_in_one_process_two_runs_give_the_same_weights_and_a_pretended_gpu_too(s
     monkeypatch.setattr(script, "publish", lambda *args: published.append(args[1:]) or publish(*args))
     monkeypatch.setattr(script, "gather", lambda *args: calls.append(gpu.to_cuda) or gather(*args))
     with pretend_cuda.PretendCuda(monkeypatch) as gpu:
-        train(20)
+        train()
     for number, handler in handlers.items():
         signal.signal(number, handler)
     assert set(published) == {(agent[0].online, agent[0].average)} and len(published) > 1
     assert {after - before for before, after in zip(calls, calls[1:])} == {6}  # columns, however many the batches
     assert all(pretend_cuda.marked(parameter) for group in agent[0].optimizer.param_groups for parameter in group["params"])
     (_, one), (_, two), (_, three) = agents
-    assert one["state"] == two["state"] == three["state"] and one["state"]["updates"] >= 50 and one["state"]["evaluations"]
+    names = "global_step", "prior_steps", "updates", "evaluations"
+    assert [one[name] for name in names] == [two[name] for name in names] == [three[name] for name in names]
+    assert one["updates"] >= 50 and one["evaluations"]
     for other in (two, three):
         assert all(torch.equal(one["network"][key], other["network"][key]) for key in one["network"])
-    if script is dqn:  # an average is evaluated and saved as the agent; the newest weights lie beside it
-        assert not any(torch.equal(one["network"][key], one["online"][key]) for key in one["network"])
+    prefix = "" if script is dqn else "actor."  # an average is saved as the agent; the newest weights lie beside it
+    assert not any(torch.equal(one["network"][key], one["online"][prefix + key]) for key in one["network"])
     torch.manual_seed(1)
     make, network = (script.make_atari, script.QNetwork) if script is dqn else (script.make_control, script.Actor)
     fresh = network(make(env_id)).state_dict()  # the run's own seed: the weights that it began with
@@ -418,9 +439,9 @@ def test_the_whole_pipeline_learns_to_balance_a_pendulum_and_its_priors_retire(t
               *"--tau 0.005 --critic-l2 0 --eval-frequency 500 --retire-patience 1 --prior-dir".split(), str(ROOT / "priors"))
     assert run.end(200) == 0, run.output
     (agent,) = tmp_path.glob("runs/*/agent.pt")
-    state = torch.load(agent, weights_only=True)["state"]
+    state = torch.load(agent, weights_only=True)
     # An untrained one falls within 30 steps; of six runs five came to 1000, one to 160.
     assert max(state["evaluations"]) >= 100, run.output
-    assert state["roles"][:5] == [0, 1, 2, 3, 4] and any(role is not None for role in state["roles"][5:]), run.output
+    assert run.output.count("has retired by step") >= 1 and "ddpg.pt (rbar 97.2) has" in run.output
     assert 0 < state["prior_steps"] < 8000 * 3 / 8 + 3 * 50
     run.assert_nothing_stays()

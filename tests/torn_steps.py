@@ -6,8 +6,8 @@ An observation is 32 times the same number, episode * 1000 + t, episodes drawn a
 (observation mod 1000); a state is a stack of three observations, as Atari's is of four. So a transition is whole if its
 observations are each of one number and follow one another (zeros before the episode's first), next_state is three steps
 further (fewer at an episode's end), and its return is that of the steps between. Two names in the process environment
-cause faults: RAISE lets actor 1 raise; KILL lets actor 0 die in the middle of calls to the manager, actor 1 in the
-middle of copying the weights, actor 2 in the middle of writing a block.
+cause faults: RAISE lets every actor raise; KILL lets actor 0 die in the middle of calls to the manager, actor 1 in the
+middle of copying the weights, actor 2 in the middle of writing a record, actor 3 in the middle of writing returns.
 """
 
 import multiprocessing as mp
@@ -48,7 +48,7 @@ class Counter(gym.Env):
 
     def step(self, action):
         self.number += 1
-        if "RAISE" in os.environ and mp.current_process().name == "actor 1" and self.number % 1000 == LENGTH - 1:
+        if "RAISE" in os.environ and self.number % 1000 == LENGTH - 1:
             raise ValueError("a fault of the environment")
         return self._observation(), float(self.number % 1000), False, self.number % 1000 == LENGTH, {}
 
@@ -63,19 +63,23 @@ def die(name, chance):
 
 
 class HalfWritten:
-    """The replay's shared memory; whoever writes to it may die when some fields are written."""
+    """The replay's shared memory, or a record of it; whoever writes to it may die when some fields are written."""
 
     def __init__(self, array):
         self.array = array
 
-    def __getitem__(self, name):
-        die("actor 2", 0.3 * (name == "return"))
-        return self.array[name]
+    def __getitem__(self, key):
+        die("actor 3", 0.2 * (key == "discount"))
+        return HalfWritten(self.array[key]) if isinstance(key, int) else self.array[key]
+
+    def __setitem__(self, name, value):
+        die("actor 2", 0.004 * (name in ("frame", "action")))
+        self.array[name] = value
 
 
 def die_half_way():
-    """Wraps what an actor does at the three points."""
-    receive, fill, deliver = mp.connection.Connection.recv, torch.nn.utils.vector_to_parameters, ca2e.LocalBuffer.deliver
+    """Wraps what an actor does at the four points."""
+    receive, fill, create = mp.connection.Connection.recv, torch.nn.utils.vector_to_parameters, ca2e.LocalBuffer.__init__
 
     def dying_receive(connection):
         die("actor 0", 0.05)  # the question is on its way, or answered already
@@ -87,13 +91,8 @@ def die_half_way():
         die("actor 1", 0.2)
         fill(vector[first.numel() :], others)
 
-    def dying_deliver(buffer, *args):
-        if not isinstance(buffer.store, HalfWritten):
-            buffer.store = HalfWritten(buffer.store)
-        return deliver(buffer, *args)
-
     mp.connection.Connection.recv, torch.nn.utils.vector_to_parameters = dying_receive, dying_fill
-    ca2e.LocalBuffer.deliver = dying_deliver
+    ca2e.LocalBuffer.__init__ = lambda buffer, args, store, *others: create(buffer, args, HalfWritten(store), *others)
 
 
 if "KILL" in os.environ and __name__ == "__mp_main__":  # in a child
@@ -133,8 +132,7 @@ class Checked(ca2e.DDPG):
 
 if __name__ == "__main__":
     ca2e.DDPG = Checked
-    if "RAISE" not in os.environ:
-        ca2e.DEATHS_A_MINUTE = 1_000_000
+    ca2e.KILLS_A_MINUTE = 1_000_000
     try:
         ca2e.main(ca2e.parse())
     finally:
