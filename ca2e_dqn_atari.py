@@ -11,7 +11,7 @@
        |                         |  frames, actions,  |      process)     |  new priorities  |   CPU   |
        |                         |  returns           +-------------------+                  +---------+
        |                         +----------------> `store`, shared memory --- batches -----> |    |
-       +--------------------- newest networks: `board`, shared memory ----------------------------+
+       +--- newest networks: `board`, shared memory; average reward r: evaluator, replay ---------+
 
     python ca2e_dqn_atari.py --env-id PongNoFrameskip-v4      # the paper's settings: 10M steps
     python ca2e_dqn_atari.py --env-id PongNoFrameskip-v4 --total-timesteps 300000 --buffer-size 300000 \
@@ -20,7 +20,7 @@
 
 Read `actor` first: it is Alg. 1, with `epsilon_of`, `surpassed` and `evaluator`. Alg. 2: `n_step_return`,
 `LocalBuffer`, `first_priorities`, `SumTree`, `PrioritizedReplay`. Alg. 3: `td_target`, `DQN`, `learner`.
-Below "From here on no paper" you may stop. "Deviation 4" points into a table of the README.
+Below "From here on no paper" are the helpers. "Deviation 4" and such point into a table of the README.
 """
 
 import contextlib, io, os, shutil, signal, sys, tempfile, threading, time, traceback
@@ -64,7 +64,7 @@ class Args:
     buffer_size: int = 1_000_000  # transitions in the replay [paper, App. A]
     gamma: float = 0.99  # discount factor [DQN; the paper is silent]
     n_step: int = 3  # steps of the multi-step return [Rainbow; the paper is silent]
-    target_network_frequency: int = 10_000  # inserted transitions between its updates [paper, App. A]
+    target_network_frequency: int = 10_000  # inserted transitions between the target's updates [App. A]
     batch_size: int = 32  # transitions in an update [paper, App. A]
     learning_starts: int = 10_000  # inserted transitions before the first update [ours: the paper is silent]
     start_e: float = 1.0  # first epsilon of the first nature actor [ours: the paper says "different values"]
@@ -76,8 +76,8 @@ class Args:
     num_prior_actors: int = 3  # actors that exploit trained baseline agents [paper, 5.1]
     prior_dir: str = "priors"  # its <env_id>/*.pt are the baseline agents, shared in turn by the actors
     prior_epsilon: float = 0.01  # epsilon of the prior actors [ours: Deviation 5]
-    retire_ratio: float = 1.05  # alpha: the learner must exceed a prior by this factor [ours: Deviation 1]
-    retire_patience: int = 3  # "several times": in so many evaluations in a row [ours: Deviation 2]
+    retire_ratio: float = 1.05  # alpha: the learner must reach a prior's average times this [Deviation 1]
+    retire_patience: int = 3  # "several times": in this many evaluations in a row [ours: Deviation 2]
     local_buffer_size: int = 50  # B: transitions that an actor delivers at once [Ape-X]
     per_alpha: float = 0.6  # how far priorities skew the sampling, 0 is uniform [Ape-X]
     per_beta: float = 0.4  # how far importance weights correct it, 1 is fully [Ape-X]
@@ -95,8 +95,8 @@ class Args:
 def make_atari(env_id: str, num_envs: int = 1) -> AtariVectorEnv:
     """Atari as App. A has it: states (num_envs, 4, 84, 84), frame skip 4, up to 30 no-ops (the defaults).
 
-    `terminated` is true at every lost life (Deviation 18): the game is over when no lives are left, and may
-    wait for `env.fire` before. The step after a game's end ignores its action and returns the next's start.
+    `terminated` is true at every lost life (Deviation 18): a game is over when no lives are left, else it may
+    wait for FIRE. The step after a game's end ignores its action and returns the next game's start.
     """
     gym.register_envs(ale_py)
     spec = gym.registry.get(env_id)
@@ -138,10 +138,10 @@ def td_target(q_network, target_network, returns, discounts, next_states) -> tor
 
 @torch.inference_mode()
 def first_priorities(q_network, states, actions, returns, discounts, k) -> np.ndarray:
-    """Deviation 4, as Ape-X: of states (L, ...) in a row; the others and the result, of the first B: (B,)."""
+    """Deviation 4, as Ape-X: abs(TD error), (B,), of the first B of L steps in a row, states (L, ...)."""
     q_values, t = q_network(torch.from_numpy(states)).numpy(), np.arange(len(actions))
-    td_target = returns + discounts * q_values[t + k].max(1)  # G_t + gamma^k max_a q(s_{t+k}, a)  (B,)
-    return np.abs(td_target - q_values[t, actions])
+    targets = returns + discounts * q_values[t + k].max(1)  # G_t + gamma^k max_a q(s_{t+k}, a)  (B,)
+    return np.abs(targets - q_values[t, actions])
 
 
 @torch.no_grad()
@@ -158,7 +158,7 @@ def epsilon_of(index: int, global_step: int, args: Args) -> float:
 
 
 def surpassed(evaluations: list[float], average_return: float, ratio: float, patience: int) -> bool:
-    """Alg. 1.1, "if several times r >= alpha rbar": did so many evaluations r in a row reach it, ever?"""
+    """Alg. 1.1, "if several times r >= alpha rbar": were `patience` evaluations r in a row ever that high?"""
     threshold = average_return + (ratio - 1) * abs(average_return)  # Deviation 1: rbar may be negative
     in_a_row = 0
     for r in evaluations:
@@ -170,23 +170,23 @@ def surpassed(evaluations: list[float], average_return: float, ratio: float, pat
 
 def actor(args: Args, index: int, prior: str | None, replay, store: np.ndarray, board: np.ndarray):
     """Alg. 1.1 (with a prior's file) and 1.2 (without); yields the global step before each block of steps."""
-    first_count, global_step = replay.join(index)
+    first_count, global_step, evaluations = replay.join(index)
     env, rng = make_atari(args.env_id), np.random.default_rng([args.seed, index, first_count, global_step])
-    q_network, prior_network = QNetwork(env), QNetwork(env)
-    if prior:  # "given the baseline average reward rbar of current prior actor"
+    q_network, prior_network = QNetwork(env), QNetwork(env)  # theta (gives a prior's priorities too), pi
+    if prior:  # "given the baseline average reward rbar of current prior actor"; fills prior_network
         rbar = load(prior, args.env_id, network=prior_network)["average_return"]
-    buffer, evaluations, version = LocalBuffer(args, store, index, first_count), [], -1
+    buffer, version = LocalBuffer(args, store, index, first_count), -1
     states, _ = env.reset(seed=int(rng.integers(2**31)))
     life_lost, episode_step, episodic_return = False, 0, 0.0
     while True:
-        yield global_step
+        yield global_step  # paused here while it is ahead of the learner
         version = receive(board, "newest", q_network, version)  # "periodically receive network parameters"
-        exploits = bool(prior) and not surpassed(evaluations, rbar, args.retire_ratio, args.retire_patience)
-        policy = prior_network if exploits else q_network  # "replace ... with a new nature actor"
-        epsilon = args.prior_epsilon if exploits else epsilon_of(index, global_step, args)
+        is_prior = bool(prior) and not surpassed(evaluations, rbar, args.retire_ratio, args.retire_patience)
+        policy = prior_network if is_prior else q_network  # retired: "replace ... with a new nature actor"
+        epsilon = args.prior_epsilon if is_prior else epsilon_of(index, global_step, args)
         while len(buffer.steps) < args.local_buffer_size + args.n_step:  # Alg. 2, "if capacity >= B"
             if life_lost:
-                action = env.fire  # else a greedy agent waits for ever
+                action = env.fire  # else a greedy agent waits for the next ball for ever
             elif rng.random() < epsilon:
                 action = int(rng.integers(env.single_action_space.n))
             else:
@@ -199,12 +199,12 @@ def actor(args: Args, index: int, prior: str | None, replay, store: np.ndarray, 
             over = bool(terminated and info["lives"][0] == 0 or truncations[0])
             life_lost = terminated and not over
             if over:
-                buffer.append(next_states[0], action, 0.0, False, episode_step, final=True)
+                buffer.append(next_states[0], action, 0.0, False, episode_step, final=True)  # s_{t+1}
                 buffer.episodes.append((episodic_return, episode_step))
                 episode_step, episodic_return = 0, 0.0
                 next_states = env.step(np.array([0]))[0]  # the action is ignored: the next game's first state
             states = next_states
-        global_step, evaluations = buffer.deliver(replay, q_network, exploits)  # "receive ... reward r"
+        global_step, evaluations = buffer.deliver(replay, q_network, is_prior)  # "receive ... reward r"
 
 
 def play_atari(env_id: str, q_network: QNetwork, games: int, seed: int, film: list | None = None):
@@ -236,12 +236,12 @@ def evaluator(args: Args, index: int, prior: None, replay, store: np.ndarray, bo
             version = receive(board, "average", network, version)
             returns = play_atari(args.env_id, network, args.eval_episodes, args.seed + step)
             replay.report("evaluation", step, returns)
-            last = int(board["global_step"])  # a round that comes late is skipped
+            last = int(board["global_step"])  # rounds that came due meanwhile are skipped
         yield 0  # no rate limit holds it
 
 # ------------------------------------------------------------------------------- N-step local buffer (Alg. 2)
 def n_step_return(rewards: list[float], terminations: list[bool], gamma: float) -> tuple[float, float, int]:
-    """G_t, the discount of q(s_{t+k}), and k, of one window: n steps, or fewer where the game ends.
+    """G_t, the discount of q(s_{t+k}), and k, of a window: n steps, or fewer where a life or game ends.
 
     rewards 1 2 3, gamma 0.9:                        1 + 0.9 * 2 + 0.81 * 3, 0.9^3, 3
     the same, a life is lost in the second step:     1 + 0.9 * 2,            0,     2
@@ -252,28 +252,28 @@ def n_step_return(rewards: list[float], terminations: list[bool], gamma: float) 
         total, k = total + discount * reward, k + 1  # G_t = sum_i gamma^i R_{t+i+1}
         discount *= gamma
         if terminated:
-            return total, 0.0, k  # nothing follows (Deviation 12)
+            return total, 0.0, k  # nothing follows a lost life (Deviation 12)
     return total, discount, k
 
 
 class LocalBuffer:
     """LocalBuffer of Alg. 2: collects an actor's steps and delivers B of them at once, with priorities.
 
-    Step number `count` is a record in the actor's own ring of slots in the store, newest frame only.
+    A step's frame goes into the store at once, as record number `count` of the actor's own ring of slots.
     """
-    def __init__(self, args: Args, store: np.ndarray, actor: int, first_count: int):
-        self.args, self.store, self.actor, self.count = args, store, actor, first_count
+    def __init__(self, args: Args, store: np.ndarray, index: int, first_count: int):
+        self.args, self.store, self.index, self.count = args, store, index, first_count
         self.steps, self.episodes = [], []  # not delivered yet; an episode is (return, length)
 
     def append(self, state, action, reward, terminated: bool, episode_step: int, final: bool = False) -> None:
         """Alg. 1, "store (s_t, a_t, r_{t+1}, s_{t+1})"; s_{t+1} comes with the next step."""
-        record = self.store[self.actor * self.args.ring_size + self.count % self.args.ring_size]
+        record = self.store[self.index * self.args.ring_size + self.count % self.args.ring_size]
         record["count"] = self.count  # first: a reader sees by it that the rest is being overwritten
         record["frame"], record["action"], record["episode_step"] = state[-1], action, episode_step
         self.steps.append((state, action, reward, terminated, final))
         self.count += 1
 
-    def deliver(self, replay, network, exploits: bool) -> tuple[int, list[float]]:
+    def deliver(self, replay, network, is_prior: bool) -> tuple[int, list[float]]:
         """Alg. 2: multi-step transitions, "calculate priorities", "add (tau, p) to Replay Memory"."""
         n, ring_size = self.args.n_step, self.args.ring_size
         ready = len(self.steps) - n  # the windows of the newest n are not complete
@@ -286,11 +286,11 @@ class LocalBuffer:
         priorities = first_priorities(
             network, np.array(states), np.array(actions[:ready]), returns, discounts, k)
         counts = self.count - len(self.steps) + np.arange(ready)
-        slots = self.actor * ring_size + counts % ring_size
+        slots = self.index * ring_size + counts % ring_size
         for name, values in (("return", returns), ("discount", discounts), ("k", k)):
             self.store[name][slots] = values
         real = ~np.array(final[:ready])  # a final state is no transition
-        answer = replay.add(self.actor, self.count, counts[real], priorities[real], exploits, self.episodes)
+        answer = replay.add(self.index, self.count, counts[real], priorities[real], is_prior, self.episodes)
         self.steps, self.episodes = self.steps[ready:], []
         return answer
 
@@ -330,7 +330,7 @@ def batches_due(inserted: int, sampled: int, args: Args) -> int:
     """The rate limit on the learner (Deviation 22): how many batches it may take in this call."""
     if inserted < max(1, args.learning_starts):
         return 0
-    most = min(BATCHES_PER_CALL, 1 + min(inserted, args.capacity) // (4 * args.batch_size))  # of a small one
+    most = min(BATCHES_PER_CALL, 1 + min(inserted, args.capacity) // (4 * args.batch_size))  # few at first
     due = (args.samples_per_insert * (inserted - args.learning_starts) - sampled) // args.batch_size
     return most if args.samples_per_insert == 0 else int(min(most, max(0, due)))
 
@@ -354,22 +354,22 @@ class PrioritizedReplay:
         self.start_step = state["global_step"]
         self.rng = np.random.default_rng([args.seed, self.start_step])
 
-    def join(self, actor: int) -> tuple[int, int]:
-        """An actor starts, past what a dead one may have half written: (first count, global step)."""
+    def join(self, index: int) -> tuple[int, int, list]:
+        """An actor starts, past what a dead one may have half written: (first count, step, evaluations)."""
         with self.lock:
-            self._remove_old(actor, self.next_counts[actor] + self.args.block_size)
-            return self.next_counts[actor], self.state["global_step"]
+            self._remove_old(index, self.next_counts[index] + self.args.block_size)
+            return self.next_counts[index], self.state["global_step"], self.state["evaluations"]
 
-    def add(self, actor: int, next_count: int, counts, priorities, exploits, episodes) -> tuple[int, list]:
+    def add(self, index: int, next_count: int, counts, priorities, is_prior, episodes) -> tuple[int, list]:
         """Alg. 2, an actor's block: counts, priorities (m,); returns (global step, evaluations so far)."""
         with self.lock:
-            slots = actor * self.args.ring_size + counts % self.args.ring_size
+            slots = index * self.args.ring_size + counts % self.args.ring_size
             self.counts[slots] = counts
             self.tree.set(slots, (priorities + 1e-6) ** self.args.per_alpha)
-            self._remove_old(actor, max(next_count, self.next_counts[actor]))
+            self._remove_old(index, max(next_count, self.next_counts[index]))
             self.state["global_step"] += len(counts)
-            self.state["prior_steps"] += len(counts) * exploits
-            self.events += [("episode", exploits, *episode) for episode in episodes]
+            self.state["prior_steps"] += len(counts) * is_prior
+            self.events += [("episode", is_prior, *episode) for episode in episodes]
             return self.state["global_step"], self.state["evaluations"]
 
     def sample(self, slots, counts, priorities) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict, list]:
@@ -386,12 +386,12 @@ class PrioritizedReplay:
             events, self.events = self.events, []
             return slots, self.counts[slots], weights.astype(np.float32), self.state, events
 
-    def _remove_old(self, actor: int, next_count: int) -> None:
-        """Alg. 3, "periodically remove old experience": what needs a slot that the next block overwrites."""
+    def _remove_old(self, index: int, next_count: int) -> None:
+        """Alg. 3, "periodically remove old experience": all that needs a slot which the next block fills."""
         ahead = next_count + np.arange(self.args.block_size + STACK - 1)
-        slots = actor * self.args.ring_size + ahead % self.args.ring_size
+        slots = index * self.args.ring_size + ahead % self.args.ring_size
         self.tree.set(slots, 0.0)
-        self.counts[slots], self.next_counts[actor] = -1, next_count
+        self.counts[slots], self.next_counts[index] = -1, next_count
 
     def report(self, kind: str, *event) -> None:
         """To the learner's process: ("evaluation", global step, returns) or ("failure", who, traceback)."""
@@ -413,7 +413,7 @@ def gather(store: np.ndarray, slots, counts, weights, args: Args) -> tuple[np.nd
 
     batches = (stack_frames(counts), store["action"][slots], store["return"][slots], store["discount"][slots],
                stack_frames(counts + store["k"][slots]))
-    oldest = counts - np.minimum(store["episode_step"][slots], STACK - 1)  # of its records, overwritten first
+    oldest = counts - np.minimum(store["episode_step"][slots], STACK - 1)  # record, overwritten first
     whole = store["count"][ring + oldest % args.ring_size] == oldest  # else its actor was faster: weight 0
     return *batches, np.where(whole, weights, np.float32(0))
 
@@ -421,7 +421,7 @@ def gather(store: np.ndarray, slots, counts, weights, args: Args) -> tuple[np.nd
 class DQN:
     """What learns: theta (online), theta-minus (target), and an average of theta, evaluated and saved."""
     def __init__(self, args: Args, env, device: torch.device, cores: int = 1):
-        self.args, self.device, self.updates, self.copied = args, device, 0, float("inf")
+        self.args, self.device, self.updates, self.period = args, device, 0, float("inf")
         self.online, self.target, self.average = (
             QNetwork(env).to(device, memory_format=torch.channels_last) for _ in range(3))
         for network in (self.target, self.average):
@@ -434,9 +434,9 @@ class DQN:
 
     def update(self, batch, global_step: int) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """Alg. 3, "learn and update the network parameters": TD errors (B,), metrics, still on the device."""
-        if global_step // self.args.target_network_frequency > self.copied:
+        if global_step // self.args.target_network_frequency > self.period:
             soft_update(self.target, self.online, tau=1.0)  # theta-minus <- theta
-        self.copied = global_step // self.args.target_network_frequency
+        self.period = global_step // self.args.target_network_frequency
         loss, td_errors, q_values = backward(self.loss, batch, self.theta, self.pool)
         nn.utils.clip_grad_norm_(self.theta, 10.0)  # Deviation 21
         self.optimizer.step()
@@ -449,7 +449,7 @@ class DQN:
         target = td_target(self.online, self.target, returns, discounts, next_states)  # (B,)
         q_values = self.online(states).gather(1, actions[:, None]).squeeze(1)  # q(s_t, a_t; theta)  (B,)
         td_errors = target - q_values
-        loss = (weights * 0.5 * td_errors.square()).sum() / self.args.batch_size
+        loss = (weights * 0.5 * td_errors.square()).sum() / self.args.batch_size  # a share's part of the mean
         return loss, td_errors.detach(), q_values.detach()
 
 
@@ -458,6 +458,7 @@ def learner(args: Args, agent, replay, store: np.ndarray, board: np.ndarray):
     slots, counts, priorities, metrics = np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0), {}
     start_step, sampled = int(board["global_step"]), 0
     while True:
+        # "Sample a prioritized batch", many at once; "update priorities", of those of the call before
         slots, counts, weights, state, events = replay.sample(slots.ravel(), counts.ravel(), priorities)
         sampled += slots.size
         board["global_step"] = state["global_step"]
@@ -469,14 +470,14 @@ def learner(args: Args, agent, replay, store: np.ndarray, board: np.ndarray):
             if agent.updates % args.publish_frequency == 0:
                 publish(board, agent.online, agent.average)
         priorities = torch.cat(td_errors).abs().cpu().numpy() if td_errors else np.zeros(0)
-        if not (priorities < 1e18).all():  # the square of a larger one is infinite in float32
+        if not (priorities < 1e18).all():  # so that its square is finite in float32
             sys.exit(f"error: the loss of update {agent.updates:,} is not finite; lower the learning rate")
         yield state, events, metrics, len(td_errors)
         if state["global_step"] >= args.total_timesteps and (not td_errors or args.samples_per_insert == 0):
             return
 
 # ============================= From here on no paper: shared memory, processes, checkpoints, log, main ======
-CHECKPOINT_FORMAT, SAVE_SECONDS, LOG_SECONDS, KILLS_A_MINUTE = 2, 180, 10, 5  # more kills end the run
+CHECKPOINT_FORMAT, SAVE_SECONDS, LOG_SECONDS, KILLS_A_MINUTE = 2, 180, 10, 5  # so many deaths end the run
 STOP_SIGNALS = {signal.SIGINT, signal.SIGTERM}
 PRELOAD = ["torch", "torch.utils.tensorboard", "tyro", "imageio", "gymnasium", "ale_py.vector_env"]
 MAY_BE_0 = "seed num_nature_actors num_prior_actors learning_starts".split()  # of the whole numbers
@@ -561,10 +562,9 @@ def run_child(work, args: Args, index: int, prior: str | None, replay, *memory) 
 
 def run_processes(args: Args, works: list, state: dict, *memory):
     """Starts manager and works, each a process; yields the replay; at each call starts the killed again."""
-    context = mp.get_context("forkserver" if "forkserver" in mp.get_all_start_methods() else "spawn")
+    context = mp.get_context("forkserver" if sys.platform == "linux" else "spawn")
     context.set_forkserver_preload(PRELOAD)  # imported once: then a child starts in a tenth of a second
     resource_tracker.ensure_running()  # now, since its start would unblock the signals
-    tempfile.tempdir = "/tmp"  # for the manager's socket, in a private folder: the path must be short
     managers.BaseManager.register("PrioritizedReplay", PrioritizedReplay)
     manager, children, kills = managers.BaseManager(ctx=context), [None] * len(works), []
     signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)  # children inherit it: Ctrl-C is the learner's
@@ -574,7 +574,8 @@ def run_processes(args: Args, works: list, state: dict, *memory):
         for index, (child, (work, prior)) in enumerate(zip(children, works)):
             if child and child.exitcode not in (None, 0):
                 print(f"{child.name} died (status {child.exitcode}) and is started again", flush=True)
-                child.kill()  # where the fork server died, it only seems dead
+                if child.exitcode == 255:  # then it only seems dead
+                    sys.exit("error: the fork server died; go on with --resume")
                 kills.append(time.monotonic())
             if not child or child.exitcode not in (None, 0):
                 name, todo = f"{work.__name__} {index}", (work, args, index, prior, replay, *memory)
@@ -582,7 +583,7 @@ def run_processes(args: Args, works: list, state: dict, *memory):
                 children[index].start()
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
         if sum(time.monotonic() - when < 60 for when in kills) >= KILLS_A_MINUTE:
-            sys.exit(f"error: {KILLS_A_MINUTE} children were killed within a minute; out of memory?")
+            sys.exit(f"error: {KILLS_A_MINUTE} children died within a minute; out of memory?")
         yield replay
         signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
 
@@ -607,12 +608,15 @@ def load(path: str | Path, env_id: str = "", **parts) -> dict:
             if name == "optimizer":  # its learning rates may have been given anew
                 saved[name]["param_groups"] = part.state_dict()["param_groups"]
             part.load_state_dict(saved[name])
-        if not all(tensor.isfinite().all() for tensor in saved["network"].values()):
-            raise ValueError("its weights are not finite")
+            for tensor, moments in getattr(part, "state", {}).items():  # of the optimizer: unchecked yet
+                if {moments["exp_avg"].shape, moments["exp_avg_sq"].shape} != {tensor.shape}:
+                    raise ValueError("its optimizer has another shape")
+        numbers = [*saved["network"].values(), torch.tensor(float(saved["average_return"]))]
+        if not all(tensor.isfinite().all() for tensor in numbers):
+            raise ValueError("its weights, or its average return, are not finite")
         counts = {name: int(saved.get(name, 0)) for name in ("global_step", "prior_steps", "updates")}
-        evaluations = [float(r) for r in saved.get("evaluations", [])]
-        return {**saved, **counts, "evaluations": evaluations,
-                "average_return": float(saved["average_return"])}
+        return {**saved, **counts, "args": dict(saved.get("args", {})), "env_id": str(saved["env_id"]),
+                "evaluations": [float(r) for r in saved.get("evaluations", [])]}
     except Exception as error:  # a truncated, foreign or malicious file raises one of a dozen kinds
         sys.exit(f"error: {path} does not fit {env_id or 'this script'}: {error!r:.150}")
 
@@ -621,7 +625,7 @@ def save_agent(args: Args, path: Path, agent, state: dict, final_return: float |
     """Writes what --resume, --evaluate and, as a prior, another run need; never half a file."""
     if not all(tensor.isfinite().all() for tensor in agent.online.parameters()):
         sys.exit(f"error: the weights are not finite, by update {agent.updates:,}; they are not saved")
-    average_return = [-float("inf"), *state["evaluations"]][-1] if final_return is None else final_return
+    average_return = [-1e9, *state["evaluations"]][-1] if final_return is None else final_return
     torch.save({**{name: part.state_dict() for name, part in agent.parts.items()}, **state,
                 "format": CHECKPOINT_FORMAT, "algo": ALGO, "env_id": args.env_id, "args": asdict(args),
                 "average_return": average_return, "updates": agent.updates,
@@ -706,7 +710,7 @@ def parse() -> Args:
     if args.evaluate:
         args = replace(args, env_id=load(args.evaluate)["env_id"])
     if args.resume:
-        saved = {**load(f"{args.resume}/agent.pt").get("args", {}), "resume": args.resume}
+        saved = {**load(f"{args.resume}/agent.pt")["args"], "resume": args.resume}
         args = Args(**{name: saved.get(name, value) for name, value in asdict(args).items()})
     return tyro.cli(Args, default=args)
 
@@ -746,6 +750,7 @@ def main(args: Args) -> None:
     for number in STOP_SIGNALS:
         signal.signal(number, lambda number, frame: stop.append(number))
     sizes = [sum(tensor.numel() for tensor in net.parameters()) for net in (agent.online, agent.average)]
+    tempfile.tempdir = "/tmp"  # for the manager's socket, in a private folder: the path must be short
     memory = shared_memory(store_fields(env), args.capacity), shared_memory([
         ("version", int), ("global_step", int), ("allowed_step", int),
         ("newest", np.float32, sizes[:1]), ("average", np.float32, sizes[1:])])

@@ -72,8 +72,8 @@ class Args:
 def make_atari(env_id: str, num_envs: int = 1) -> AtariVectorEnv:
     """Atari as App. A has it: states (num_envs, 4, 84, 84), frame skip 4, up to 30 no-ops (the defaults).
 
-    `terminated` is true at every lost life (Deviation 18): the game is over when no lives are left, and may
-    wait for `env.fire` before. The step after a game's end ignores its action and returns the next's start.
+    `terminated` is true at every lost life (Deviation 18): a game is over when no lives are left, else it may
+    wait for FIRE. The step after a game's end ignores its action and returns the next game's start.
     """
     gym.register_envs(ale_py)
     spec = gym.registry.get(env_id)
@@ -89,10 +89,7 @@ def make_atari(env_id: str, num_envs: int = 1) -> AtariVectorEnv:
 
 
 def make_control(env_id: str, num_envs: int = 1, film: bool = False) -> gym.vector.VectorEnv:
-    """A task of continuous control: states (num_envs, 1, observation), float32; exits on any other.
-
-    The step after an episode's end ignores its action and returns the next one's first state.
-    """
+    """A task of continuous control: states (num_envs, 1, observation), float32; next-step autoreset."""
     gym.logger.min_level, render = gym.logger.ERROR, {"render_mode": "rgb_array"} if film else {}
     try:
         if film and "mujoco" in str(gym.registry[env_id].entry_point):
@@ -333,8 +330,8 @@ class DDPG:
         self.target_critics.load_state_dict(self.critics.state_dict())
         self.optimizer = torch.optim.Adam(self.network.parameters(), lr=args.learning_rate, fused=True)
         self.critic_optimizer = torch.optim.Adam(self.critics.parameters(), lr=args.learning_rate, fused=True)
-        names = ("network", "target", "critics", "target_critics", "optimizer", "critic_optimizer")
-        self.parts = {name: getattr(self, name) for name in names}
+        self.parts = {name: getattr(self, name) for name in (
+            "network", "target", "critics", "target_critics", "optimizer", "critic_optimizer")}
         self.average, self.rng, self.updates = self.network, np.random.default_rng(args.seed), 0
 
     def act(self, states: np.ndarray, step: int) -> np.ndarray:
@@ -389,6 +386,9 @@ def load_state(path: Path, args: Args, agent, state: dict) -> None:
             if "optimizer" in name:  # the learning rate may have been given anew
                 found[name]["param_groups"] = part.state_dict()["param_groups"]
             part.load_state_dict(found[name])
+            for tensor, moments in getattr(part, "state", {}).items():  # of an optimizer: unchecked yet
+                if {moments["exp_avg"].shape, moments["exp_avg_sq"].shape} != {tensor.shape}:
+                    raise ValueError("an optimizer has another shape")
         agent.updates = int(found["updates"])
         state.update({key: type(value)(found[key]) for key, value in state.items()})
     except Exception as error:
@@ -457,19 +457,19 @@ def main(args: Args) -> None:
         before, state["global_step"] = step - args.num_envs, step
         for game_return in ended:
             writer.add_scalar("charts/episodic_return", game_return, step)
-        if step - first_step > args.learning_starts:
+        if step - first_step > max(args.learning_starts, n * args.num_envs):
             for _ in range(step // args.train_frequency - before // args.train_frequency):
                 batch = replay.sample(args.batch_size, n, args.gamma)
                 metrics = agent.update([torch.from_numpy(array).to(device) for array in batch], step)
-            if step // args.eval_frequency > before // args.eval_frequency or step >= args.total_timesteps:
-                player.load_state_dict(agent.average.state_dict())
-                returns = play(args.env_id, player, args.eval_episodes, 20_000 + step)
-                writer.add_scalar("charts/eval_return", returns.mean(), step)
-                writer.add_scalar("charts/eval_return_std", returns.std(), step)
-                print(f"step {step:,}: greedy return {returns.mean():.2f} +- {returns.std():.2f}", flush=True)
-                if returns.mean() > state["best"]:
-                    state.update(best=float(returns.mean()), best_step=step)
-                    state["best_network"] = deepcopy(player.state_dict())
+        if step // args.eval_frequency > before // args.eval_frequency or step >= args.total_timesteps:
+            player.load_state_dict(agent.average.state_dict())
+            returns = play(args.env_id, player, args.eval_episodes, 20_000 + step)
+            writer.add_scalar("charts/eval_return", returns.mean(), step)
+            writer.add_scalar("charts/eval_return_std", returns.std(), step)
+            print(f"step {step:,}: greedy return {returns.mean():.2f} +- {returns.std():.2f}", flush=True)
+            if returns.mean() > state["best"]:
+                state.update(best=float(returns.mean()), best_step=step)
+                state["best_network"] = deepcopy(player.state_dict())
         now = time.time()
         if now - logged[0] > 10:
             sps, logged = (step - logged[1]) / (now - logged[0]), (now, step)
@@ -479,9 +479,8 @@ def main(args: Args) -> None:
                   f"{(args.total_timesteps - step) / sps / 60:.0f} min left", flush=True)
         done = step >= args.total_timesteps or state["best"] >= args.target_return or bool(stop)
         if done or now - saved > 120:
-            parts = {name: part.state_dict() for name, part in agent.parts.items()}
+            parts, saved = {name: part.state_dict() for name, part in agent.parts.items()}, now
             save_checkpoint(run / "resume.pt", {**header, **state, **parts, "updates": agent.updates})
-            saved = now
         if done:
             break
     writer.close()

@@ -1,6 +1,6 @@
 """Turns TensorBoard runs into the curves under benchmark/results/: one CSV a run, one plot of all.
 
-    python benchmark/curves.py csv runs/<name> NAME "the command of the run"    # benchmark/results/NAME.csv
+    python benchmark/curves.py csv runs/<name> NAME "the command of the run" COMMIT    # benchmark/results/NAME.csv
     python benchmark/curves.py plot OUT.png "Title" NAME=label NAME=label ...   # benchmark/results/OUT.png
     python benchmark/curves.py plot OUT.png "Title" NAME=label=1972000 ...      # and with so many steps of its priors
 """
@@ -15,16 +15,15 @@ import numpy as np
 
 RESULTS = Path(__file__).parent / "results"
 COLUMNS = ["step", "nature_steps", "prior_steps", "greedy_mean", "greedy_std", "wall_seconds", "updates",
-           "acting_priors", "prior_replay_share", "prior_batch_share", "q_values", "machine", "seed", "command"]
-INSIDE = ["charts/prior_replay_share", "charts/prior_batch_share", "losses/q_values"]
+           "acting_priors", "q_values", "machine", "seed", "command", "commit"]
 
 
-def write_csv(run, name, command):
+def write_csv(run, name, command, commit=""):
     """One row an evaluation; a CA2E run that came to its end adds a last one, over 20 games."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    name_parts = Path(run).name.split("__")  # env id, script or algorithm, seed, and the time of a CA2E run
-    if not Path(run).is_dir() or len(name_parts) < 3:
+    parts = Path(run).name.split("__")  # env id, algorithm, seed; of CA2E: env id, algorithm, priors, seed, time
+    if not Path(run).is_dir() or len(parts) < 3:
         sys.exit(f"error: {run} is no run's folder, runs/<env-id>__<algorithm>__<seed>...")
     events = EventAccumulator(run, size_guidance={"scalars": 0})
     events.Reload()
@@ -47,7 +46,8 @@ def write_csv(run, name, command):
         spread = round(std[event.step], 3) if event.step in std else ""
         rows.append([event.step, event.step - prior, prior, round(event.value, 3), spread, round(event.wall_time - first),
                      round(at("charts/updates", event.step, 0)) or "", round(at("charts/acting_priors", event.step)),
-                     *(round(at(tag, event.step), 3) for tag in INSIDE), machine, name_parts[2], command])
+                     round(at("losses/q_values", event.step), 3), machine, parts[3 if len(parts) > 3 else 2], command,
+                     commit])
     with open(RESULTS / f"{name}.csv", "w", newline="") as file:
         csv.writer(file).writerows([COLUMNS, *rows])
     print(f"{RESULTS / name}.csv: {len(rows)} evaluations")

@@ -74,7 +74,7 @@ def choose_priors(env_id, which):
         prior = {**next(iter(shipped.values())), "network": network.state_dict(), "average_return": average}
     else:
         prior = (max if which == "best" else min)(shipped.values(), key=lambda prior: prior["average_return"])
-    ddpg.save_checkpoint(folder / "prior.pt", prior)
+    torch.save(prior, folder / "prior.pt")
     return folder.parent
 
 
@@ -105,7 +105,8 @@ def run(env_id, steps, kind, *seeds):
         if process.returncode:
             sys.exit(f"error: {name} ended with status {process.returncode}")
         (done,) = folder.glob("runs/*/agent.pt")
-        write_csv(str(done.parent), name, command)
+        commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True)
+        write_csv(str(done.parent), name, command, commit.stdout.strip())
 
 
 def library(env_id, steps, algo, seed):

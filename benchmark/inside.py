@@ -3,6 +3,7 @@
     python benchmark/inside.py measure hopper_ca2e_s1_1m   # q against realised returns: results/NAME_q.csv
     python benchmark/inside.py plot hopper_ca2e_s1_1m ...   # benchmark/results/inside.png, a column a run
 
+The shares of the prior actors were logged by the first edition alone; `plot` needs curves of its runs.
 `measure` reads the snapshots that figure3.py kept in benchmark/work. For each it plays five greedy episodes and compares
 the critic's q(s_t, pi(s_t)), averaged over all states visited, with the discounted return that followed them. The
 episodes are played 400 steps longer than they count, since the critic looks beyond a task's time limit.
@@ -51,8 +52,8 @@ def measure(*names):
         for path in paths[:: max(1, len(paths) // SNAPSHOTS)]:
             saved = torch.load(path, weights_only=True)
             agent = ddpg.ActorCritic(ddpg.make_control(saved["env_id"]))
-            agent.actor.load_state_dict(saved["network"])
-            agent.critic.load_state_dict(saved["critic"])
+            agent.load_state_dict(saved["online"])
+            agent.actor.load_state_dict(saved["network"])  # the averaged one, which is evaluated
             q, realised = q_and_return(saved["env_id"], agent, saved["args"]["gamma"])
             rows.append([saved["global_step"], round(q, 3), round(realised, 3)])
         with open(RESULTS / f"{name}_q.csv", "w", newline="") as file:

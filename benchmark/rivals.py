@@ -1,6 +1,6 @@
 """What a user would pick instead, trained and evaluated as our runs are: stable-baselines3's agents, one run a call.
 
-    python benchmark/rivals.py td3 Hopper-v5 --seed 1 --steps 300000     # benchmark/results/sb3_td3_Hopper-v5_s1_300k.csv
+    python benchmark/rivals.py td3 Hopper-v5 --seed 1 --steps 300000     # benchmark/results/rival_td3_Hopper-v5_s1.csv
     python benchmark/rivals.py ppo Reacher-v5 --seed 1 --steps 150000
 
 The library's own defaults, one thread. Every 5,000 steps 10 greedy episodes in an environment of their own, as
@@ -64,7 +64,7 @@ def main():
     parser.add_argument("--state", default="runs", help="folder of what a stopped run goes on from")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    name = f"sb3_{args.algorithm}_{args.env_id}_s{args.seed}_{args.steps // 1000}k"
+    name = f"rival_{args.algorithm}_{args.env_id}_s{args.seed}"
     folder = Path(args.state) / name
     folder.mkdir(parents=True, exist_ok=True)
     args.csv = RESULTS / f"{name}.csv"

@@ -5,6 +5,7 @@
     python benchmark/speed.py ddpg       # 6 minutes; benchmark/results/speed_ddpg_mujoco.csv
     python benchmark/speed.py scaling    # 8 minutes; benchmark/results/scaling.csv and scaling.png
     python benchmark/speed.py replay     # 3 minutes; benchmark/results/speed_replay.csv
+    python benchmark/speed.py editions dqn OTHER     # 10 minutes; steps/s here against those of another checkout
 
 DQN: everyone trains Pong at 8 samples an insert (batch 32, every 4 steps), the same network (layer norm included),
 epsilon at its final value. DDPG: Hopper-v5 at one update (batch 128) a step, the same networks (64-64, layer norm,
@@ -60,23 +61,24 @@ original, ca2e.gather, ca2e.publish = ca2e.learner, timed("gather", ca2e.gather)
 cores = os.sched_getaffinity(0)
 if OWN_CORE:  # the children inherit the other cores
     os.sched_setaffinity(0, cores - {{min(cores)}} or cores)
-def learner(args, agent, replay, store, weights):
+def learner(args, agent, replay, store, board):
     if OWN_CORE:
         os.sched_setaffinity(0, {{min(cores)}})
     agent.update = timed("update", agent.update)
-    working = first = None
-    for state, events, metrics, updates in original(args, agent, Replay(replay), store, weights):
-        now, step, total = time.time(), state["global_step"], state["updates"]
-        if working is None and (store.array["steps"].reshape(args.num_actors, -1)[:, 0] > 0).all():
+    working = first = base = None
+    rings = store["k"][: args.num_actors * args.ring_size].reshape(args.num_actors, -1)[:, :200]
+    for state, events, metrics, updates in original(args, agent, Replay(replay), store, board):
+        now, step = time.time(), state["global_step"]
+        if working is None and (rings > 0).any(axis=1).all():
             working = now - launched  # every actor has delivered its first block
         if first is None and updates:
             first = now
-        if first and now - first > {WARM} and working and not hasattr(agent, "base"):
-            agent.base = now, step, total, dict(spent)
-        if hasattr(agent, "base") and now - agent.base[0] > {SECONDS}:
-            wall = now - agent.base[0]
-            shares = {{name: (spent[name] - agent.base[3][name]) / wall for name in spent}}
-            print(json.dumps({{"steps/s": (step - agent.base[1]) / wall, "updates/s": (total - agent.base[2]) / wall,
+        if first and now - first > {WARM} and working and base is None:
+            base = now, step, agent.updates, dict(spent)
+        if base and now - base[0] > {SECONDS}:
+            wall = now - base[0]
+            shares = {{name: (spent[name] - base[3][name]) / wall for name in spent}}
+            print(json.dumps({{"steps/s": (step - base[1]) / wall, "updates/s": (agent.updates - base[2]) / wall,
                               "start-up": working, **shares}}), flush=True)
             sys.exit(0)
         start = time.perf_counter()
@@ -115,6 +117,32 @@ def theirs(*arguments, python=sys.executable):
     return json.loads(process.stdout.splitlines()[-1])
 
 
+def editions(kind, other):
+    """Steps/s of this checkout over those of another (of any edition), by turns; their own progress lines are read."""
+    import re
+
+    script, found = f"{SCRIPTS[kind]}.py", {str(ROOT): [], other: []}
+    for turn in range(4):
+        for root, rates in found.items():
+            with tempfile.TemporaryDirectory() as folder:
+                flags = COMMON[:-1] + [f"{Path(root).resolve()}/priors"] + (DQN_FLAGS if kind == "dqn" else [])
+                process = subprocess.Popen([sys.executable, "-u", f"{Path(root).resolve()}/{script}", *flags], cwd=folder,
+                                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+                lines = []  # time and step of the progress lines, from the second one with updates on
+                for line in process.stdout:
+                    if match := re.match(r"step ([\d,]+) of .*?([\d,]+) updates/s", line):
+                        if int(match[2].replace(",", "")):
+                            lines.append((time.time(), int(match[1].replace(",", ""))))
+                        if len(lines) > 1 and lines[-1][0] - lines[1][0] >= SECONDS:
+                            break
+                process.terminate()
+                process.communicate()
+            rates.append((lines[-1][1] - lines[1][1]) / (lines[-1][0] - lines[1][0]))
+            print(f"{kind}, round {turn + 1}, {root}: {rates[-1]:.1f} steps/s", flush=True)
+    here, there = found.values()
+    print(f"{kind}, median of four ratios: {np.median([a / b for a, b in zip(here, there)]):.3f}")
+
+
 def milliseconds(call, repeats):
     """Of a call: median."""
     times = []
@@ -148,44 +176,41 @@ def one_step(module, env, network):
 
 
 def filled(module, args, env):
-    """A replay in a manager's process, and its shared memory, both full; (crew, store, a call that adds a block)."""
-    state = {"global_step": 0, "prior_steps": 0, "updates": 0, "evaluations": [], "prior_replay_share": 0.0,
-             "prior_batch_share": 0.0, "roles": [0]}
-    store = module.SharedArray(args.part, module.slot(env))
-    for first in range(0, args.part, 1000):
-        store.array[first : first + 1000] = np.ones(1, store.array.dtype)
-    store.array["id"], store.array["steps"], store.array["age"] = np.arange(args.part), 3, 4
+    """A replay in a manager's process, and a store, both full; (manager, replay, store, a call that adds a block)."""
+    store = np.zeros(args.capacity, np.dtype(module.store_fields(env), align=True))
+    store["count"], store["k"], store["episode_step"] = np.arange(args.capacity), 3, 4
     context = module.mp.get_context("forkserver")
+    module.managers.BaseManager.register("PrioritizedReplay", module.PrioritizedReplay)
     manager = module.managers.BaseManager(ctx=context)
     manager.start()
-    replay, head = manager.PrioritizedReplay(args, [], state), 0
-    rng = np.random.default_rng(0)
+    replay = manager.PrioritizedReplay(args, {"global_step": 0, "prior_steps": 0, "evaluations": []})
+    head, rng = 0, np.random.default_rng(0)
 
     def add():
         nonlocal head
-        ids = np.arange(head, head + args.local_buffer_size)
+        counts = np.arange(head, head + args.local_buffer_size)
         head += args.local_buffer_size
-        replay.add(0, 0, head, ids, rng.random(len(ids)), [])
+        replay.add(0, head, counts, rng.random(len(counts)), False, [])
 
-    for _ in range(args.part // args.local_buffer_size - 2):
+    for _ in range(args.capacity // args.local_buffer_size - 2):
         add()
     return manager, replay, store, add
 
 
 def calls(module, args, env, size):
-    """Milliseconds a batch: the manager's sample, gather, copy; a call: add, my_turn."""
+    """Milliseconds a batch: the manager's sample, gather, copy; a call: add."""
     manager, replay, store, add = filled(module, args, env)
     n, device = module.BATCHES_PER_CALL, torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    ids, priorities = np.zeros(0, np.int64), np.zeros(0)
+    slots = counts = weights = batches = None
 
     def sample():
-        nonlocal ids, priorities, weights
-        ids, weights, _, _ = replay.sample(ids.ravel(), priorities)
-        priorities = np.full(ids.size, 0.5)
+        nonlocal slots, counts, weights
+        known = (np.zeros(0, np.int64), np.zeros(0, np.int64)) if slots is None else (slots.ravel(), counts.ravel())
+        slots, counts, weights, _, _ = replay.sample(*known, np.full(len(known[0]), 0.5))
 
     def gather():
         nonlocal batches
-        batches = module.gather(store.array, ids, weights, args)
+        batches = module.gather(store, slots, counts, weights, args)
 
     def copy():
         for column in batches:
@@ -193,10 +218,8 @@ def calls(module, args, env, size):
         if device.type == "cuda":
             torch.cuda.synchronize()
 
-    weights = batches = None
     found = {"manager: sample": milliseconds(sample, 100) / n, "gather": milliseconds(gather, 30) / n,
-             "copy to the device": milliseconds(copy, 30) / n, "manager: add, a block of 50": milliseconds(add, 20),
-             "manager: my_turn": milliseconds(lambda: replay.my_turn(0), 500)}
+             "copy to the device": milliseconds(copy, 30) / n, "manager: add, a block of 50": milliseconds(add, 20)}
     manager.shutdown()
     return found
 
@@ -207,10 +230,11 @@ def memory(slots):
         lines = Path("/proc/self/smaps").read_text().split("memfd:ca2e")[1].splitlines()
         return next(int(line.split()[1]) for line in lines if line.startswith("Rss:")) * 1024 / 1e9
 
-    store, found = dqn.SharedArray(slots, dqn.slot(dqn.make_atari("PongNoFrameskip-v4"))), []
+    memory, found = dqn.shared_memory(dqn.store_fields(dqn.make_atari("PongNoFrameskip-v4")), slots), []
+    store = np.frombuffer(memory[0].buffer, memory[1])
     for first, last in ((0, 0), (0, slots // 2), (slots // 2, slots)):
         for slot in range(first, last, 1000):
-            store.array[slot : slot + 1000] = np.ones(1, store.array.dtype)
+            store[slot : slot + 1000] = np.ones(1, store.dtype)
         found.append(resident())
     return found
 
@@ -240,27 +264,23 @@ def pipelines(kind):
                   learning_starts=0, samples_per_insert=0)
     if kind == "dqn":
         env, module, size = dqn.make_atari("PongNoFrameskip-v4"), dqn, 32
-        variants = {"float32": []}
-        if torch.cpu.get_capabilities().get("avx512_bf16"):
-            variants["bfloat16"] = ["--bf16"]
-        agents = {name: dqn.DQN(dqn.Args(bf16=bool(flags)), env, CPU, 0) for name, flags in variants.items()}
+        variants, agents = {"float32": []}, {"float32": dqn.DQN(dqn.Args(), env, CPU)}
         network = agents["float32"].online
-        torch.set_num_threads(CORES)
-        agent = dqn.DQN(dqn.Args(), env, CPU, 0)
-        table(f"bare update, float32, shared by {agent.shares} cores", bare_update(agent, env, size), "ms")
+        agent = dqn.DQN(dqn.Args(), env, CPU, CORES)
+        table(f"bare update, float32, shared by {CORES} cores", bare_update(agent, env, size), "ms")
         others = {"stable-baselines3 DQN": "sb3_dqn", "CleanRL's dqn_atari loop": "cleanrl_dqn"}
         for name, value in zip(("created", "half full", "full"), memory(1_000_000)):
             table(f"replay of 1,000,000, {name}", value, "GB")
     else:
         env, module, size = ddpg.make_control("Hopper-v5"), ddpg, 128
-        variants, agents = {"float32": []}, {"float32": ddpg.DDPG(ddpg.Args(), env, CPU, 0)}
+        variants, agents = {"float32": []}, {"float32": ddpg.DDPG(ddpg.Args(), env, CPU)}
         network, others = agents["float32"].online.actor, {"stable-baselines3 DDPG": "sb3_ddpg"}
 
     forward, step = one_step(module, env, network)
     table("an actor's forward pass", forward, "ms")
     table("a step of the environment", step, "ms")
     for what, value in calls(module, module.Args(**common), env, size).items():
-        table(f"{what}{'' if what.startswith('manager: a') or 'turn' in what else ', a batch'}", value, "ms")
+        table(f"{what}{'' if what.startswith('manager: a') else ', a batch'}", value, "ms")
     for name, flags in variants.items():
         for turn in range(ROUNDS):  # the learner has a core of its own: one actor, and the rate limit is off
             limit = bare_update(agents[name], env, size)
@@ -363,13 +383,15 @@ def replay():
         table(f"{slots:,} slots: CA2E, adds/s, blocks of 50", 50_000 / found["manager: add, a block of 50"], "1/s")
         table(f"{slots:,} slots: torchrl, adds/s, blocks of 50", other["adds"], "1/s")
         table(f"{slots:,} slots: CA2E, bytes a transition",
-              np.dtype(ddpg.slot(env), align=True).itemsize + 8 + 1 + 16 * (1 << (slots - 1).bit_length()) / slots, "B")
+              np.dtype(ddpg.store_fields(env), align=True).itemsize + 8 + 16 * (1 << (slots - 1).bit_length()) / slots, "B")
         table(f"{slots:,} slots: torchrl, bytes a transition", other["bytes"], "B")
     table.write("speed_replay")
 
 
 if __name__ == "__main__":
     what = sys.argv[1] if len(sys.argv) > 1 else ""
+    if what == "editions":
+        sys.exit(editions(*sys.argv[2:]))
     if what not in (known := {"dqn": pipelines, "ddpg": pipelines, "scaling": scaling, "replay": replay}):
         sys.exit(f"error: which of {', '.join(known)}?")
     known[what](*([what] if what in SCRIPTS else []))

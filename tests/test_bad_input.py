@@ -93,6 +93,13 @@ def test_no_priors_names_what_trains_one(tmp_path, monkeypatch):
     assert "see pretrain_priors.py, or take --num-prior-actors 0" in message
 
 
+def test_a_prior_that_was_saved_before_its_first_evaluation_retires(tmp_path):
+    agent, path = ddpg.DDPG(ddpg.Args(), ddpg.make_control("Hopper-v5"), torch.device("cpu")), tmp_path / "agent.pt"
+    ddpg.save_agent(ddpg.Args(), path, agent, {"evaluations": [], "global_step": 9, "prior_steps": 0})
+    average_return = ddpg.load(path, "Hopper-v5")["average_return"]
+    assert ddpg.surpassed([-500.0] * 3, average_return, 1.05, 3)
+
+
 def test_broken_priors(tmp_path, monkeypatch):
     good = torch.load(PRIOR, weights_only=True)
     path = with_prior(tmp_path)
@@ -100,6 +107,7 @@ def test_broken_priors(tmp_path, monkeypatch):
     for content, hint in (({**good, "env_id": "BreakoutNoFrameskip-v4"}, "format 1 and is for BreakoutNoFrameskip-v4"),
                           ({**good, "format": 99}, "it has format 99"), ({**good, "network": smaller}, "size mismatch"),
                           ({**good, "average_return": "high"}, "could not convert string to float"),
+                          ({**good, "average_return": NAN}, "or its average return, are not finite"),
                           ([1, 2, 3], "TypeError"), ({}, "KeyError('format')")):
         torch.save(content, path)
         message = refused(tmp_path, monkeypatch)
@@ -165,7 +173,7 @@ def test_weights_that_are_not_finite_are_neither_saved_nor_loaded(tmp_path):
     prior = torch.load(PRIOR, weights_only=True)
     prior["network"]["network.0.weight"][0] = float("inf")
     network = ca2e.QNetwork(ca2e.make_atari("PongNoFrameskip-v4"))
-    with pytest.raises(SystemExit, match="its weights are not finite"):
+    with pytest.raises(SystemExit, match="its weights, or its average return, are not finite"):
         ca2e.load(with_prior(tmp_path, prior), "PongNoFrameskip-v4", network=network)
 
 
@@ -198,6 +206,14 @@ def test_a_run_that_cannot_be_resumed(tmp_path, monkeypatch):
     for broken in ({"global_step": "many"}, {"evaluations": 7}, {"evaluations": ["high"]}, {"updates": None},
                    {"optimizer": {}}, {"online": {}}, {"target": None}):
         assert f"{path} does not fit " in changed(**broken), broken
+    parameter = agent.theta[0]
+    parameter.grad = torch.zeros_like(parameter)
+    agent.optimizer.step()
+    moments = agent.optimizer.state_dict()
+    moments["state"][0]["exp_avg"] = torch.zeros(3)  # PyTorch loads it, and would write beyond its end
+    assert "its optimizer has another shape" in changed(optimizer=moments)
+    for args in ([1], {"env_id": 5}, 7):
+        assert changed(args=args)
     (tmp_path / "evil.py").write_text(f"open({str(tmp_path / 'it ran')!r}, 'w')")
     monkeypatch.syspath_prepend(tmp_path)
     assert "cannot act in evil:Hopper-v5" in changed(

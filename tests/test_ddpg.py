@@ -247,3 +247,40 @@ def test_a_prior_of_another_task(tmp_path, monkeypatch):
         with pytest.raises(SystemExit) as stop:
             ca2e.main(ca2e.Args())
         assert str(stop.value.code).startswith("error: priors/Hopper-v5/prior.pt") and hint in stop.value.code
+
+
+def test_a_prior_actor_retires_in_the_middle_of_its_life_and_at_a_restart_knows_it(tmp_path):
+    """A prior that always pushes right by 3, its bound; the learner's actor does nothing; noise is off."""
+    env = ca2e.make_control("InvertedPendulum-v5")
+    args = ca2e.Args(env_id="InvertedPendulum-v5", num_nature_actors=1, num_prior_actors=1, buffer_size=1000,
+                     max_noise=0.0, min_noise=0.0, prior_noise=0.0, local_buffer_size=10, retire_patience=2)
+    prior, online = ca2e.Actor(env), ca2e.ActorCritic(env)
+    for actor, bias in ((prior, 100.0), (online.actor, 0.0)):
+        torch.nn.init.zeros_(actor.network[-1].weight)
+        torch.nn.init.constant_(actor.network[-1].bias, bias)
+    torch.save({"format": 1, "env_id": args.env_id, "network": prior.state_dict(), "average_return": 10.0},
+               path := str(tmp_path / "prior.pt"))
+    store = np.zeros(args.capacity, np.dtype(ca2e.store_fields(env), align=True))
+    replay = ca2e.PrioritizedReplay(args, {"global_step": 0, "prior_steps": 0, "evaluations": []})
+    size = sum(parameter.numel() for parameter in online.parameters())
+    board = np.zeros(1, [("version", int), ("newest", np.float32, (size,)), ("average", np.float32, (size,))])[0]
+    ca2e.publish(board, online, online)
+    acting = ca2e.actor(args, 1, path, replay, store, board)
+    next(acting)
+
+    def actions_of_a_block():
+        before = replay.next_counts[1]
+        assert next(acting) == replay.state["global_step"]
+        counts = np.arange(before, replay.next_counts[1])
+        return set(store["action"][args.ring_size + counts % args.ring_size].ravel().tolist())
+
+    assert actions_of_a_block() == {3.0} and replay.state["prior_steps"] == replay.state["global_step"] > 0
+    for r in (11.0, 9.0, 10.6):  # 10.5 must be reached twice in a row
+        replay.report("evaluation", 0, np.array([r]))
+        assert actions_of_a_block() == {3.0}
+    replay.report("evaluation", 0, np.array([10.5]))
+    steps = replay.state["prior_steps"]
+    assert actions_of_a_block() == {0.0} and replay.state["prior_steps"] == steps
+    acting = ca2e.actor(args, 1, path, replay, store, board)  # its successor
+    next(acting)
+    assert actions_of_a_block() == {0.0} and replay.state["prior_steps"] == steps

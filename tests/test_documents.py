@@ -4,12 +4,11 @@ import ast
 import dataclasses
 import difflib
 import re
-import subprocess
-import sys
 import tomllib
 from pathlib import Path
 
 import pytest
+import tyro
 
 import ca2e_ddpg_mujoco as ddpg
 import ca2e_dqn_atari as ca2e
@@ -93,17 +92,21 @@ def test_scripts_stand_alone_and_every_flag_is_used_and_explained(name):
             assert node.target.id in read or f'"{node.target.id}"' in text, f"nothing reads {node.target.id}"
 
 
-@pytest.mark.parametrize("name", SCRIPTS)
-def test_help_shows_each_flag_with_its_explanation(name):
-    shown = subprocess.run([sys.executable, ROOT / name, "--help"], capture_output=True, text=True).stdout
-    (module,) = [module for module in (ca2e, ddpg, pretrain) if module.__name__ + ".py" == name]
-    shown = re.sub(r"[^a-z0-9-]", "", shown.lower())
-    for line in (ROOT / name).read_text().split("class Args:")[1].splitlines():
-        if match := re.match(r"    (\w+): .*  # (.*)$", line):
-            assert "--" + match[1].replace("_", "-") in shown
-            assert re.sub(r"[^a-z0-9-]", "", match[2].lower()) in shown, match[1]
-    assert len(dataclasses.fields(module.Args)) == sum("--" + field.name.replace("_", "-") in shown
-                                                       for field in dataclasses.fields(module.Args))
+@pytest.mark.parametrize("module", [ca2e, ddpg, pretrain])
+def test_help_shows_each_flag_with_its_explanation(module, capsys):
+    with pytest.raises(SystemExit):
+        tyro.cli(module.Args, args=["--help"])
+    shown = re.sub(r"[^a-z0-9-]", "", capsys.readouterr().out.lower())
+    lines = Path(module.__file__).read_text().split("class Args:")[1].splitlines()
+    explained = [match for line in lines if (match := re.match(r"    (\w+): .*  # (.*)$", line))]
+    for match in explained:
+        assert "--" + match[1].replace("_", "-") in shown
+        assert re.sub(r"[^a-z0-9-]", "", match[2].lower()) in shown, match[1]
+    assert len(explained) >= len(dataclasses.fields(module.Args)) - 1  # --algo of the pretrainer has two lines
+
+
+def test_the_readme_is_short():
+    assert len(README.splitlines()) <= 240 and len(README.split()) <= 2500
 
 
 def test_the_readme_names_what_is_there():

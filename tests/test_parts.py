@@ -282,15 +282,15 @@ def test_learned_priorities_replace_the_first_late_ones_are_dropped_and_old_expe
 def test_an_actor_that_starts_again_skips_what_the_dead_may_have_written_and_a_late_block_is_harmless():
     replay, args = make_replay()
     assert args.block_size == 14
-    assert replay.join(1) == (14, 0)
+    assert replay.join(1) == (14, 0, [])
     replay.add(1, 27, 14 + np.arange(10), np.ones(10), False, [])
-    assert replay.join(1) == (41, 10)  # 27, and the 14 that may be half written
+    assert replay.join(1) == (41, 10, [])  # 27, and the 14 that may be half written
     leaves = replay.tree.nodes[replay.tree.leaves + 100 :]
     assert (leaves[14:24] > 0).all() and (leaves[24:] == 0).all()
     replay.add(1, 37, 24 + np.arange(10), np.ones(10), False, [])  # the dead one's last block comes late: it was whole
     assert replay.next_counts[1] == 41 and (leaves[24:34] > 0).all()
     replay.add(1, 54, 41 + np.arange(10), np.ones(10), False, [])
-    assert replay.next_counts[1] == 54 and replay.join(1) == (68, 30)
+    assert replay.next_counts[1] == 54 and replay.join(1) == (68, 30, [])
     assert replay.counts[141] == 41 and replay.counts[140] == -1
 
 

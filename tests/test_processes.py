@@ -34,6 +34,15 @@ import ca2e_ddpg_mujoco as ca2e
 ca2e.SAVE_SECONDS = 0.2
 ca2e.main(ca2e.parse())
 """
+AS_ON_A_MAC = f"""
+import os, sys
+sys.path.insert(0, {str(ROOT)!r})
+import ca2e_ddpg_mujoco as ca2e
+get_context = ca2e.mp.get_context
+ca2e.mp.get_context = lambda method: get_context("spawn")
+del os.memfd_create
+ca2e.main(ca2e.parse())
+"""  # children are spawned, and memory has a name for a moment
 linux = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="looks for processes in /proc")
 
 
@@ -250,7 +259,7 @@ def test_children_that_keep_dying_end_the_run(tmp_path):
                 os.kill(pid, signal.SIGKILL)
             killed.add(pid)
         time.sleep(0.1)
-    assert run.end(20) == 1 and run.output.strip().splitlines()[-1].startswith("error: 5 children were killed")
+    assert run.end(20) == 1 and run.output.strip().splitlines()[-1].startswith("error: 5 children died")
     assert "Traceback" not in run.output
     run.assert_nothing_stays()
 
@@ -306,6 +315,21 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_the_checkpoint_before_it_is_
     learner = ddpg.DDPG(ddpg.Args(), ddpg.make_control("InvertedPendulum-v5"), torch.device("cpu"))
     ddpg.load(agent, "InvertedPendulum-v5", **learner.parts)
     assert all(tensor.isfinite().all() for tensor in learner.online.state_dict().values())
+
+
+@linux
+def test_as_on_a_mac_a_killed_actor_is_started_again_and_ctrl_c_saves(tmp_path):
+    run = Run(tmp_path, AS_ON_A_MAC, *PENDULUM, "--total-timesteps", "1000000", script="-c")
+    run.wait_for("updates/s")
+    wait_until(lambda: len(run.leaves()) == 5)  # manager, three actors, evaluator
+    os.kill(run.leaves()[2], signal.SIGKILL)
+    run.wait_for("actor 1 died (status -9) and is started again")
+    run.output += run.process.stdout.readline()  # of progress
+    os.killpg(run.process.pid, signal.SIGINT)
+    assert run.end(30) == 130 and "go on with `python " in run.output and "Traceback" not in run.output, run.output
+    (agent,) = tmp_path.glob("runs/*/agent.pt")
+    assert torch.load(agent, weights_only=True)["format"] == 2
+    run.assert_nothing_stays()
 
 
 @linux

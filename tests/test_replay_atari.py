@@ -31,7 +31,7 @@ def two_actors(script, args, network, monkeypatch):
     seen, append = {0: {}, 1: {}}, script.LocalBuffer.append
 
     def record(buffer, state, action, reward, terminated, episode_step, final=False):
-        seen[buffer.actor][buffer.count] = (state.copy(), action, reward, terminated, episode_step, final)
+        seen[buffer.index][buffer.count] = (state.copy(), action, reward, terminated, episode_step, final)
         append(buffer, state, action, reward, terminated, episode_step, final)
 
     monkeypatch.setattr(script.LocalBuffer, "append", record)
