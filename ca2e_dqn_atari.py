@@ -476,7 +476,7 @@ def learner(args: Args, agent, replay, store: np.ndarray, board: np.ndarray):
         if state["global_step"] >= args.total_timesteps and (not td_errors or args.samples_per_insert == 0):
             return
 
-# ============================= From here on no paper: shared memory, processes, checkpoints, log, main ======
+# ----------------------------- From here on no paper: shared memory, processes, checkpoints, log, main ------
 CHECKPOINT_FORMAT, SAVE_SECONDS, LOG_SECONDS, KILLS_A_MINUTE = 2, 180, 10, 5  # so many deaths end the run
 STOP_SIGNALS = {signal.SIGINT, signal.SIGTERM}
 PRELOAD = ["torch", "torch.utils.tensorboard", "tyro", "imageio", "gymnasium", "ale_py.vector_env"]

@@ -64,7 +64,7 @@ def test_the_scripts_are_short_enough_to_be_read(name, most, paper, longest):
     lines = text.splitlines()
     assert len(lines) <= most and max(map(len, lines)) <= 110
     if paper:
-        assert next(i for i, line in enumerate(lines) if line.startswith("# ===") and "no paper" in line) <= paper
+        assert next(i for i, line in enumerate(lines) if line.startswith("# ---") and "no paper" in line) <= paper
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.FunctionDef) and node.name != "main":
             assert node.end_lineno - node.lineno < (longest if node.name == "learner" else 60), node.name
