@@ -1,0 +1,551 @@
+"""SPOILERS. Answers that students hand in, for the graders' own test: right ones, and wrong ones with what must be said.
+
+A right answer is a whole body, written in another way than the reference. A wrong one is the reference with one slip.
+"""
+
+from dataclasses import dataclass
+from textwrap import dedent
+
+from common import CONCEPTS, DDPG, DQN, ROOT, find_function
+
+
+@dataclass
+class Answer:
+    concept: str
+    script: str
+    body: str
+    phrase: str | None  # that the grader's message must hold; None: the answer is right
+
+
+ANSWERS = []
+
+
+def right(concept: str, script: str, body: str) -> None:
+    ANSWERS.append(Answer(concept, script, dedent(body).strip("\n"), None))
+
+
+def wrong(concept: str, scripts: str | tuple, phrase: str, *edits: tuple[str, str]) -> None:
+    """The reference's body with each old text replaced by the new one."""
+    for script in [scripts] if isinstance(scripts, str) else scripts:
+        source = (ROOT / script).read_text()
+        function = find_function(source, CONCEPTS[concept][script])
+        first = function.body[1 if concept != "stack_frames" else 0]  # after the docstring
+        body = dedent("\n".join(source.splitlines()[first.lineno - 1:function.end_lineno]))
+        for old, new in edits:
+            assert body.count(old) == 1, (concept, script, old)
+            body = body.replace(old, new)
+        ANSWERS.append(Answer(concept, script, body, phrase))
+
+
+BOTH = (DDPG, DQN)
+
+# --------------------------------------------------------------------------------------------- n_step_return
+wrong("n_step_return", DDPG, "This is gamma, where gamma^n is meant", ("return total, discount, k", "return total, gamma, k"))
+wrong("n_step_return", DQN, "bootstraps there, with gamma^k", ("return total, 0.0, k", "return total, discount, k"))
+wrong("n_step_return", DDPG, "belong to the next game",
+      ("return total, 0.0, k", "ended = True"), ("return total, discount, k", "return total, 0.0 if any(terminations) else discount, k"))
+wrong("n_step_return", DDPG, "The reward of the step that terminates counts", ("total + discount * reward", "total + discount * reward * (not terminated)"))
+wrong("n_step_return", DDPG, "These rewards are not discounted", ("total + discount * reward", "total + reward"))
+wrong("n_step_return", DDPG, "The first reward is not discounted", ("total, discount, k = 0.0, 1.0, 0", "total, discount, k = 0.0, gamma, 0"))
+wrong("n_step_return", DDPG, "takes truncation for termination", ("return total, discount, k", "return total, discount * (k != 2), k"))
+wrong("n_step_return", DDPG, "gamma^k is meant, with the k of this window", ("return total, discount, k", "return total, gamma ** (3 if k == 2 else k), k"))
+wrong("n_step_return", DDPG, "the order is G_t, the discount, k", ("return total, discount, k", "return total, k, discount"), ("return total, 0.0, k", "return total, k, 0.0"))
+wrong("n_step_return", DDPG, "k counts the steps up to it", ("return total, 0.0, k", "return total, 0.0, len(rewards)"))
+right("n_step_return", DDPG, """
+    ends = [i + 1 for i, terminated in enumerate(terminations) if terminated]
+    k = ends[0] if ends else len(rewards)
+    value = 0.0
+    for reward in reversed(list(rewards[:k])):  # Horner, from the back
+        value = reward + gamma * value
+    return value, (0.0 if ends else gamma**k), k
+""")
+right("n_step_return", DQN, """
+    done = np.array(list(terminations), dtype=bool)
+    k = int(np.argmax(done)) + 1 if done.any() else len(done)
+    total = float(np.dot(float(gamma) ** np.arange(k), np.array(list(rewards[:k]), dtype=float)))
+    return total, 0.0 if done.any() else float(gamma) ** k, k
+""")
+
+# ---------------------------------------------------------------------------------------- importance_weights
+WEIGHTS = "return (priorities / priorities.min(axis=-1, keepdims=True)) ** -beta"
+for phrase, body in {
+    "This divides by the largest of all batches": "w = priorities ** -beta\nreturn w / w.max(initial=0)",
+    "The exponent is -beta": "return (priorities / priorities.max(axis=-1, keepdims=True)) ** beta",
+    "beta is not used": "return priorities.min(axis=-1, keepdims=True) / priorities",
+    "These are not normalised": "n = priorities.shape[-1]\nreturn (n * priorities / priorities.sum(-1, keepdims=True)) ** -beta",
+    "This makes each row's sum 1": "w = priorities ** -beta\nreturn w / w.sum(axis=-1, keepdims=True)",
+    "this divides by the smallest weight": "return (priorities / priorities.max(axis=-1, keepdims=True)) ** -beta",
+    "in each column": "w = priorities ** -beta\nreturn w / w.max(axis=0, initial=0)",
+    "not -(1 - beta)": "return (priorities / priorities.min(axis=-1, keepdims=True)) ** (beta - 1)",
+    "It changed the priorities": "priorities /= priorities.min(axis=-1, keepdims=True)\nreturn priorities ** -beta",
+}.items():
+    ANSWERS.append(Answer("importance_weights", DDPG, body, phrase))
+right("importance_weights", DQN, """
+    w = np.power(priorities.shape[-1] * priorities / priorities.sum(axis=-1, keepdims=True), -beta)
+    return w / w.max(axis=-1, keepdims=True)
+""")
+right("importance_weights", DDPG, """
+    result = np.zeros(priorities.shape)
+    for i, row in enumerate(priorities):
+        for j, priority in enumerate(row):
+            result[i, j] = (min(row) / priority) ** beta
+    return result
+""")
+
+# ------------------------------------------------------------------------------------------------- td_target
+BEST = "q_network(next_states).argmax(1, keepdim=True)"
+NEXT = "target_network(next_states).gather(1, best_actions).squeeze(1)"
+for phrase, edit in {
+    "This is DQN, not double DQN": (NEXT, "target_network(next_states).max(1).values"),
+    "its value must come from the target network": (NEXT, "q_network(next_states).max(1).values"),
+    "squeeze what gather returns": (".squeeze(1)", ""),
+    "Returns are not discounted again": ("returns + discounts * next_q", "discounts * (returns + next_q)"),
+    "The discounts are not used": ("discounts * next_q", "next_q"),
+    "This uses gamma = 0.99 for all": ("discounts * next_q", "0.99 * next_q"),
+    "This is the mean over the actions": (NEXT, "target_network(next_states).mean(1)"),
+    "it is the factor itself, not 1 minus it": ("discounts * next_q", "(1 - discounts) * next_q"),
+    "as in TD3": (NEXT, "torch.minimum(q_network(next_states).max(1)[0], target_network(next_states).max(1)[0])"),
+    "this takes one for the whole batch": (NEXT, "target_network(next_states)[:, int(q_network(next_states).argmax()) % 3]"),
+}.items():
+    wrong("td_target", DQN, phrase, edit)
+wrong("td_target", DQN, "The roles are swapped", (BEST, "target_network(next_states).argmax(1, keepdim=True)"),
+      (NEXT, "q_network(next_states).gather(1, best_actions).squeeze(1)"))
+wrong("td_target", DQN, "The target carries a gradient", ("best_actions = ", "torch.set_grad_enabled(True)\nbest_actions = "))
+for phrase, edit in {
+    "The discounts are not used": ("discounts * next_q", "next_q"),
+    "Returns are not discounted again": ("returns + discounts * next_q", "discounts * (returns + next_q)"),
+    "(3,) is meant": ("returns + discounts * next_q", "returns + discounts * next_q[:, None]"),
+    "this takes the batch's largest": ("discounts * next_q", "discounts * next_q.max()"),
+    "The returns are missing": ("returns + discounts", "discounts"),
+    "there is noise in them": ("target_actor(next_states))", "target_actor(next_states) + torch.randn(len(returns), 1))"),
+}.items():
+    wrong("td_target", DDPG, phrase, edit)
+right("td_target", DQN, """
+    choosing, valuing = q_network(next_states), target_network(next_states)
+    return torch.stack([returns[i] + discounts[i] * valuing[i, int(choosing[i].argmax())] for i in range(len(returns))])
+""")
+right("td_target", DQN, """
+    online_q = q_network(next_states)
+    chosen = torch.nn.functional.one_hot(online_q.argmax(dim=-1), online_q.shape[-1]).bool()
+    masked = torch.where(chosen, target_network(next_states), torch.zeros_like(online_q))
+    return torch.addcmul(returns, discounts, masked.sum(dim=-1))
+""")
+right("td_target", DDPG, """
+    values = []
+    for i in range(len(next_states)):
+        state = next_states[i:i + 1]
+        values.append(returns[i] + discounts[i] * target_critic(state, target_actor(state))[0])
+    return torch.stack(values)
+""")
+
+# ------------------------------------------------------------------------------------------------- surpassed
+THRESHOLD = "average_return + (ratio - 1) * abs(average_return)"
+COUNT = "in_a_row = in_a_row + 1 if r >= threshold else 0"
+for phrase, edit in {
+    "This is the literal alpha * rbar": (THRESHOLD, "ratio * average_return"),
+    "alpha * abs(rbar) would be above 0": (THRESHOLD, "ratio * abs(average_return)"),
+    "is the ratio used?": (THRESHOLD, "average_return"),
+    "equal is enough": ("r >= threshold", "r > threshold"),
+    "high enough in all, but not in a row": (COUNT, "in_a_row = in_a_row + (r >= threshold)"),
+    "begins the count anew, from 0": (COUNT, "in_a_row = in_a_row + 1 if r >= threshold else max(0, in_a_row - 1)"),
+    "is patience used?": ("in_a_row == patience", "in_a_row == 1"),
+    "and patience is 3": ("in_a_row == patience", "in_a_row > patience"),
+    "It returned None": ("return False", "pass"),
+    "looks only at the newest evaluations": ("in_a_row = 0\n", "in_a_row, evaluations = 0, evaluations[-patience:]\n"),
+    "Their mean is high enough": ("in_a_row = 0\n", "in_a_row = 0\nreturn bool(len(evaluations) >= patience and "
+                                  "np.mean(evaluations[-patience:]) >= threshold)\n"),
+    "fewer than patience are never enough": ("in_a_row = 0\n", "return all(r >= threshold for r in evaluations[-patience:])\n"),
+}.items():
+    wrong("surpassed", DDPG, phrase, edit)
+right("surpassed", DDPG, """
+    threshold = average_return + abs(average_return) * (ratio - 1)
+    good = [r >= threshold for r in evaluations]
+    return any(all(good[i:i + patience]) for i in range(len(good) - patience + 1))
+""")
+right("surpassed", DQN, """
+    bar = average_return * ratio if average_return >= 0 else average_return * (2 - ratio)
+    word = "".join("x" if r >= bar or abs(r - bar) < 1e-12 else "." for r in evaluations)
+    return "x" * patience in word
+""")
+
+# ------------------------------------------------------------------------------------------------ actor_loss
+LOSS = "return -critic(states, actor(states)).mean()"
+for phrase, body in {
+    "The minus is missing": "return critic(states, actor(states)).mean()",
+    "This is the sum": "return -critic(states, actor(states)).sum()",
+    "The loss has no gradient": "with torch.no_grad():\n    q = critic(states, actor(states))\nreturn -q.mean()",
+    "its actions must not be detached": "return -critic(states, actor(states).detach()).mean()",
+    "one number a state": "return -critic(states, actor(states))",
+    "not minus its square": "return -(critic(states, actor(states)) ** 2).mean()",
+    "q may be below 0": "return -critic(states, actor(states)).abs().mean()",
+    "the best one of the batch": "return -critic(states, actor(states)).max()",
+    "states (B, 1, n) first": "return -critic(actor(states), states).mean()",
+    "switched off the critic's gradients": "critic.requires_grad_(False)\nreturn -critic(states, actor(states)).mean()",
+}.items():
+    ANSWERS.append(Answer("actor_loss", DDPG, body, phrase))
+right("actor_loss", DDPG, """
+    objective = 0.0
+    for i in range(len(states)):
+        objective = objective + critic(states[i:i + 1], actor(states[i:i + 1])).sum()
+    return -objective / len(states)
+""")
+right("actor_loss", DDPG, """
+    q = critic(states, actor(states))
+    return torch.dot(torch.full_like(q, -1.0 / q.numel()), q)
+""")
+
+# ---------------------------------------------------------------------------------------------- stack_frames
+ZEROS = 'frames[back > store["episode_step"][ring + counts % args.ring_size][..., None]] = 0'
+FRAMES = 'store["frame"][ring[..., None] + (counts[..., None] - back) % args.ring_size]'
+for phrase, edit in {
+    "they must be zeros": (ZEROS, "pass"),
+    "One zero too many": (ZEROS, ZEROS.replace("back >", "back >=")),
+    "The order is reversed": ("np.arange(STACK)[::-1]", "np.arange(STACK)"),
+    "add `ring`, the first slot of the actor's own": (FRAMES, 'store["frame"][(counts[..., None] - back) % args.ring_size]'),
+    "add `ring` there, too": (ZEROS, ZEROS.replace("ring + counts", "counts")),
+    "is each frame's place taken % ring_size": (FRAMES, 'store["frame"][(ring[..., None] + counts[..., None] - back) % len(store)]'),
+    "not the whole state": (ZEROS, 'frames[store["episode_step"][ring + counts % args.ring_size] < STACK - 1] = 0'),
+    "one step too early": ("np.arange(STACK)[::-1]", "np.arange(1, STACK + 1)[::-1]"),
+    "(n, B, 4, height, width) is meant": ("return frames", "return np.moveaxis(frames, 2, -1)"),
+    "where uint8 is a quarter": ("return frames", "return frames.astype(np.float32)"),
+}.items():
+    wrong("stack_frames", DQN, phrase, edit)
+wrong("stack_frames", DQN, "there are zeros before it", (ZEROS, "pass"), (
+    "back = np.arange(STACK)[::-1]", 'back = np.minimum(np.arange(STACK)[::-1], store["episode_step"][ring + counts % args.ring_size][..., None])'))
+wrong("stack_frames", DQN, "It wrote into the store", (ZEROS, f"""{ZEROS}
+step = store["episode_step"][ring + counts % args.ring_size]
+for back in (3, 2, 1):
+    slots = (ring + (counts - back) % args.ring_size)[step < back]
+    store["frame"][slots] = 0"""))
+wrong("stack_frames", DQN, "do not tell where the game began", (ZEROS, """step = store["episode_step"][ring[..., None] + (counts[..., None] - back) % args.ring_size]
+frames[step > step[..., -1:]] = 0"""))
+right("stack_frames", DQN, """
+    out = np.zeros(counts.shape + (STACK,) + store["frame"].shape[1:], store["frame"].dtype)
+    for where in np.ndindex(*counts.shape):
+        count, first = int(counts[where]), int(ring[where])
+        for back in range(min(STACK, int(store["episode_step"][first + count % args.ring_size]) + 1)):
+            out[where + (STACK - 1 - back,)] = store["frame"][first + (count - back) % args.ring_size]
+    return out
+""")
+right("stack_frames", DQN, """
+    step, columns = store["episode_step"][ring + np.mod(counts, args.ring_size)], []
+    for back in range(STACK - 1, -1, -1):
+        frame = store["frame"][ring + np.mod(counts - back, args.ring_size)]
+        keep = (step >= back).reshape(step.shape + (1,) * (frame.ndim - step.ndim))
+        columns.append(np.where(keep, frame, np.zeros_like(frame)))
+    return np.stack(columns, axis=counts.ndim)
+""")
+
+# ----------------------------------------------------------------------------------------------- exploration
+SHARE = "1.0 if index >= args.num_nature_actors else index / max(1, args.num_nature_actors - 1)"
+for phrase, new in {
+    "divides by the number of actors": SHARE.replace(" - 1)", ")"),
+    "counts the prior actors too": "index / (args.num_actors - 1)",
+    "The line goes on beyond the last nature actor": SHARE.replace("1.0 if index >= args.num_nature_actors else ", ""),
+    "The order is reversed (or": f"1 - ({SHARE})",
+    "All nature actors get the first one's": "0.0 if index < args.num_nature_actors else 1.0",
+    "it is to explore least": SHARE.replace("1.0 if", "0.0 if"),
+    "ZeroDivisionError": SHARE.replace("max(1, args.num_nature_actors - 1)", "(args.num_nature_actors - 1)"),
+}.items():
+    wrong("exploration", BOTH, phrase, (SHARE, new))
+FALL = "min(1.0, global_step / args.exploration_steps)"
+for phrase, new in {"It goes on falling": "global_step / args.exploration_steps", "It does not fall": "0",
+                    "not over all steps": "min(1.0, global_step / args.total_timesteps)"}.items():
+    wrong("exploration", DQN, phrase, (FALL, new))
+wrong("exploration", DQN, "prior_epsilon is no longer its own", ("share = ", "if index >= args.num_nature_actors:\n    return args.prior_epsilon\nshare = "))
+wrong("exploration", DQN, "not exponentially", (f"return start + {FALL} * (args.end_e - start)", f"return start * (args.end_e / start) ** {FALL}"))
+right("exploration", DQN, """
+    n = args.num_nature_actors
+    first = args.min_start_e if index >= n else float(np.linspace(args.start_e, args.min_start_e, n)[index])
+    return float(np.interp(global_step, [0, args.exploration_steps], [first, args.end_e]))
+""")
+right("exploration", DDPG, """
+    if index >= args.num_nature_actors:
+        return args.min_noise
+    return float(np.linspace(args.max_noise, args.min_noise, args.num_nature_actors)[index])
+""")
+
+# -------------------------------------------------------------------------------------------------- sum_tree
+for phrase, edit in {
+    "one that equals a sum belongs to the next slot": ("values >= left", "values > left"),
+    "the left child's sum must be subtracted": ("values -= left * right", "pass"),
+    "nothing on the way to the left": ("values -= left * right", "values -= left"),
+    "It changed the values": ("values.copy()", "values"),
+    "These are node numbers": ("return nodes - self.leaves", "return nodes"),
+    "never go into a branch whose sum is 0": ("(values >= left) & (self.nodes[nodes + 1] > 0)", "values >= left"),
+    "Below the left child's sum, go left": ("values >= left", "values < left"),
+    "this crashes then": ("while nodes.size and nodes[0]", "while nodes[0]"),
+}.items():
+    wrong("sum_tree", DDPG, phrase, edit)
+right("sum_tree", DDPG, """
+    slots = np.zeros(len(values), np.int64)
+    for i, value in enumerate(values):
+        node, rest = 1, float(value)
+        while node < self.leaves:
+            node *= 2
+            if not (rest < self.nodes[node] or self.nodes[node + 1] <= 0):
+                rest -= self.nodes[node]
+                node += 1
+        slots[i] = node - self.leaves
+    return slots
+""")
+right("sum_tree", DQN, """
+    def descend(node, rest, which):  # all values that came to this node, together
+        if len(which) == 0 or node >= self.leaves:
+            found[which] = node - self.leaves
+            return
+        go_left = (rest < self.nodes[2 * node]) | (self.nodes[2 * node + 1] <= 0)
+        descend(2 * node, rest[go_left], which[go_left])
+        descend(2 * node + 1, rest[~go_left] - self.nodes[2 * node], which[~go_left])
+
+    found = np.empty(len(values), np.int64)
+    descend(1, np.array(values, float), np.arange(len(values)))
+    return found
+""")
+
+# ------------------------------------------------------------------------------------------ first_priorities
+for phrase, edit in {
+    "A priority is no signed number": ("np.abs(targets - q_values[t, actions])", "targets - q_values[t, actions]"),
+    "This is the squared TD error": ("np.abs(targets - q_values[t, actions])", "(targets - q_values[t, actions]) ** 2"),
+    "this takes the next one": ("q_values[t + k]", "q_values[t + 1]"),
+    "this takes n for all of them": ("q_values[t + k]", "q_values[t + k.max()]"),
+    "not states[k]": ("q_values[t + k]", "q_values[k]"),
+    "The discounts are not used": ("discounts * ", ""),
+    "discounts holds gamma^k already": ("discounts * ", "discounts**k * "),
+    "not the best one's": ("q_values[t, actions])", "q_values[t].max(1))"),
+    "not the one that was taken there": (".max(1)", "[t, actions[np.minimum(t + k, len(t) - 1)]]"),
+    "the shape (3, 3) came": ("q_values[t, actions])", "q_values[:3, actions])"),
+}.items():
+    wrong("first_priorities", DQN, phrase, edit)
+NOW = "online.critic(states[: len(t)], torch.from_numpy(actions)).numpy()"
+for phrase, edit in {
+    "not the actor's now": (NOW, "next_q[: len(t)]"), "A priority is no signed number": (f"np.abs(targets - {NOW})", f"targets - {NOW}"),
+    "not the one taken here": ("next_q[t + k]", "online.critic(states[t + k], torch.from_numpy(actions)).numpy()"),
+    "this takes the next one": ("next_q[t + k]", "next_q[t + 1]"),
+}.items():
+    wrong("first_priorities", DDPG, phrase, edit)
+right("first_priorities", DQN, """
+    q, priorities = q_network(torch.from_numpy(states)).tolist(), []
+    for t, action in enumerate(actions):
+        target = float(returns[t]) + float(discounts[t]) * max(q[t + int(k[t])])
+        priorities.append(abs(target - q[t][int(action)]))
+    return np.array(priorities)
+""")
+right("first_priorities", DDPG, """
+    later = torch.as_tensor(states[np.arange(len(actions)) + k])
+    target = torch.as_tensor(returns) + torch.as_tensor(discounts) * online.critic(later, online.actor(later))
+    q = online.critic(torch.as_tensor(states[:len(actions)]), torch.as_tensor(actions))
+    return torch.sub(target, q).abs().numpy()
+""")
+
+# ----------------------------------------------------------------------------------------------- soft_update
+for phrase, line in {
+    "The roles of tau and 1 - tau are swapped": "t.copy_(tau * t + (1 - tau) * s)",
+    "without (1 - tau) on the target": "t.add_(tau * s)",
+    "This is the source: tau is not used": "t.copy_(s)",
+    "Nothing happened": "t = (1 - tau) * t + tau * s",
+    "only the target moves": "s.mul_(tau).add_(t, alpha=1 - tau)",
+    "The bias was left out": "if t.ndim > 1: t.lerp_(s, tau)",
+    "This is tau * source alone": "t.copy_(tau * s)",
+    "both share one memory": "t.lerp_(s, tau) if tau < 1 else setattr(t, 'data', s.data)",
+    "This moves away from the source": "t.copy_(t - tau * (s - t))",
+}.items():
+    ANSWERS.append(Answer("soft_update", DDPG, f"for t, s in zip(target.parameters(), source.parameters()):\n    {line}", phrase))
+for phrase, body in {
+    "modules() and parameters() both": "for old, new in zip(target.modules(), source.modules()):\n"
+                                       "    for t, s in zip(old.parameters(), new.parameters()):\n        t.lerp_(s, tau)",
+    "The target has new parameters": """
+for old, new in zip(target.modules(), source.modules()):
+    for name, s in list(new.named_parameters(recurse=False)):
+        setattr(old, name, nn.Parameter((1 - tau) * getattr(old, name) + tau * s))""",
+}.items():
+    ANSWERS.append(Answer("soft_update", DQN, body, phrase))
+right("soft_update", DDPG, """
+    for t, s in zip(target.parameters(), source.parameters()):
+        t.mul_(1.0 - tau)
+        t.add_(s, alpha=tau)
+""")
+right("soft_update", DQN, """
+    new = dict(source.named_parameters())
+    mixed = {name: (1 - tau) * old + tau * new[name] for name, old in target.named_parameters()}
+    target.load_state_dict(mixed, strict=False)
+""")
+
+# ----------------------------------------------------------------------------------------------------- actor
+FINAL = "            buffer.append(next_states[0], action, 0.0, False, episode_step, final=True)  # s_{t+1}\n"
+for phrase, edit in {
+    "must be appended with final=True": (FINAL, ""),
+    "5 is the game's last state, which is final=True": ("episode_step, final=True)", "episode_step)"),
+    "has episode_step 5; 0 is right": ("            episode_step, episodic_return = 0, 0.0\n", "            episodic_return = 0.0\n"),
+    "(15.0, 5.0), (30.0, 5.0)": ("            episode_step, episodic_return = 0, 0.0\n", "            episode_step = 0\n"),
+    "+ n = 6 are meant": ("args.local_buffer_size + args.n_step:", "args.local_buffer_size:"),
+    "was stored as terminated": ("bool(terminations[0])", "bool(terminations[0] or truncations[0])"),
+    "come new evaluations; ask surpassed again": ("global_step, evaluations = buffer", "global_step, _ = buffer"),
+    "It yielded [40, 40, 40, 40]": ("global_step, evaluations = buffer", "_, evaluations = buffer"),
+    "{2} is right, the prior's": ("bool(prior) and not surpassed(", "bool(prior) and surpassed("),
+    "s_t, before the action": ("buffer.append(states[0], action,", "buffer.append(next_states[0], action,"),
+    "episodes reported are []": ("            buffer.episodes.append((episodic_return, episode_step))\n", ""),
+}.items():
+    wrong("actor", BOTH, phrase, edit)
+for phrase, edit in {
+    "it still plays the prior's actions": ("prior_actor if is_prior else", "prior_actor if prior else"),
+    "still explores as a prior": ("args.prior_noise if is_prior else", "args.prior_noise if prior else"),
+    "still played nothing but its network's action": ("(args.prior_noise if is_prior else noise_of(index, args))", "args.prior_noise"),
+    "but delivers them as a prior's": ("deliver(replay, online, is_prior)", "deliver(replay, online, bool(prior))"),
+    "A truncated game ends, too": ("if terminated or truncations[0]:", "if terminated:"),
+    "Noise took an action out of its bounds": ("np.clip(action + sigma * rng.standard_normal(len(low), np.float32), low, high)",
+                                               "action + sigma * rng.standard_normal(len(low), np.float32)"),
+    "0.3 is right": (" * (high - low) / 2", ""),
+    "Both joints got the same noise": ("rng.standard_normal(len(low), np.float32)", "np.float32(rng.standard_normal())"),
+    "is not the one that was played": ("action = np.clip", "noisy = np.clip"),
+}.items():
+    edits = [edit] + [("env.step(action[None])\n        terminated", "env.step(noisy[None])\n        terminated")] * (edit[1] == "noisy = np.clip")
+    wrong("actor", DDPG, phrase, *edits)
+for phrase, edit in {
+    "[False, True, False, False, True] is right": ("np.clip(rewards[0], -1, 1), terminated", 'np.clip(rewards[0], -1, 1), terminated and info["lives"][0] == 0'),
+    "env.fire, 3 here, is meant": ("if life_lost:", "if False:"),
+    "rewards clipped to [-1, 1]": ("np.clip(rewards[0], -1, 1), terminated", "float(rewards[0]), terminated"),
+    "the return is not clipped": ("+ float(rewards[0])", "+ float(np.clip(rewards[0], -1, 1))"),
+    "epsilon falls with the steps of all actors": ("epsilon_of(index, global_step, args)", "epsilon_of(index, buffer.count, args)"),
+    "receive was called before the blocks []": ('version = receive(board, "newest", q_network, version)', "pass"),
+    "The prior's own network computed": ("deliver(replay, q_network, is_prior)", "deliver(replay, policy, is_prior)"),
+}.items():
+    wrong("actor", DQN, phrase, edit)
+right("actor", DDPG, """
+    count, now, scores = replay.join(index)
+    env = make_control(args.env_id)
+    space, generator = env.single_action_space, np.random.default_rng([args.seed, index, count, now])
+    learned, baseline = ActorCritic(env), Actor(env) if prior else None
+    rbar = load(prior, args.env_id, network=baseline)["average_return"] if prior else None
+    local, known, length, total, retired = LocalBuffer(args, store, index, count), -1, 0, 0.0, False
+    obs = env.reset(seed=int(generator.integers(2**31)))[0]
+    while True:
+        yield now
+        known = receive(board, "newest", learned, known)
+        retired = retired or not prior or surpassed(scores, rbar, args.retire_ratio, args.retire_patience)
+        network, share = (learned.actor, noise_of(index, args)) if retired else (baseline, args.prior_noise)
+        while not len(local.steps) >= args.local_buffer_size + args.n_step:
+            with torch.no_grad():
+                mean = network(torch.as_tensor(obs)).numpy()[0]
+            noise = generator.normal(0.0, 1.0, len(space.low)).astype(np.float32)
+            a = np.minimum(np.maximum(mean + share * (space.high - space.low) / 2 * noise, space.low), space.high)
+            following, reward, terminal, cut, _ = env.step(np.stack([a]))
+            local.append(obs[0], a, float(reward[0]), bool(terminal[0]), length)
+            length, total, obs = length + 1, total + float(reward[0]), following
+            if terminal[0] or cut[0]:
+                local.append(following[0], a, 0.0, False, length, final=True)
+                local.episodes.append((total, length))
+                length, total = 0, 0.0
+                obs, *_ = env.step(np.stack([a]))
+        now, scores = local.deliver(replay, learned, not retired)
+""")
+right("actor", DQN, """
+    first_count, global_step, evaluations = replay.join(index)
+    env = make_atari(args.env_id)
+    rng = np.random.default_rng([args.seed, index, first_count, global_step])
+    online, exploiter = QNetwork(env), QNetwork(env)
+    saved = load(prior, args.env_id, network=exploiter) if prior else None
+    buffer = LocalBuffer(args, store, index, first_count)
+    states, _ = env.reset(seed=int(rng.integers(2**31)))
+    version, fire_next, episode = -1, False, {"step": 0, "return": 0.0}
+
+    def choose(policy, epsilon):
+        explore, random_action = rng.random() < epsilon, int(rng.integers(env.single_action_space.n))
+        if fire_next or explore:
+            return env.fire if fire_next else random_action
+        with torch.inference_mode():
+            return int(policy(torch.from_numpy(states)).numpy().argmax())
+
+    while True:
+        yield global_step
+        version = receive(board, "newest", online, version)
+        is_prior = saved is not None and not surpassed(
+            evaluations, saved["average_return"], args.retire_ratio, args.retire_patience)
+        epsilon = args.prior_epsilon if is_prior else epsilon_of(index, global_step, args)
+        while len(buffer.steps) - args.n_step < args.local_buffer_size:
+            action = choose(exploiter if is_prior else online, epsilon)
+            after, rewards, terminations, truncations, info = env.step(np.array([action]))
+            buffer.append(states[0], action, float(np.clip(rewards[0], -1, 1)), bool(terminations[0]), episode["step"])
+            episode = {"step": episode["step"] + 1, "return": episode["return"] + float(rewards[0])}
+            no_lives = bool(terminations[0]) and int(info["lives"][0]) == 0
+            fire_next = bool(terminations[0]) and not no_lives and not truncations[0]
+            if no_lives or truncations[0]:
+                buffer.append(after[0], action, 0.0, False, episode["step"], final=True)
+                buffer.episodes.append((episode["return"], episode["step"]))
+                episode, after = {"step": 0, "return": 0.0}, env.step(np.array([0]))[0]
+            states = after
+        global_step, evaluations = buffer.deliver(replay, online, is_prior)
+""")
+
+# --------------------------------------------------------------------------------------------------- learner
+SAMPLE = "replay.sample(slots.ravel(), counts.ravel(), priorities)"
+PUBLISH = """        if agent.updates % args.publish_frequency == 0:
+            publish(board, agent.online, agent.average)
+"""
+END = """    if state["global_step"] >= args.total_timesteps and (not td_errors or args.samples_per_insert == 0):
+        return"""
+for phrase, edit in {
+    "the priorities are never updated": (SAMPLE, "replay.sample(np.zeros(0, int), np.zeros(0, int), np.zeros(0))"),
+    "the absolute TD error is meant": (".abs().cpu()", ".cpu()"),
+    "The square is not meant": (".abs().cpu()", ".square().cpu()"),
+    "raised to alpha already": (".abs().cpu().numpy()", ".abs().cpu().numpy() ** args.per_alpha"),
+    "flatten row by row": (SAMPLE, "replay.sample(slots.T.ravel(), counts.T.ravel(), priorities)"),
+    "shifted against their slots": (SAMPLE, "replay.sample(slots.ravel(), counts.ravel(), np.roll(priorities, 1))"),
+    "It never publishes": (PUBLISH, ""),
+    "[2, 4, 6] is right": (PUBLISH, "        publish(board, agent.online, agent.average)\n"),
+    "the online and the averaged network": ("publish(board, agent.online, agent.average)", "publish(board, agent.target, agent.average)"),
+    "It never returned": (END, ""),
+    "batches were due until the sixth": (" and (not td_errors or args.samples_per_insert == 0)", ""),
+    "always due: it must end all the same": ("(not td_errors or args.samples_per_insert == 0)", "not td_errors"),
+    "would wait for ever": ('    board["allowed_step"] = allowed_step(start_step, sampled, args)\n', ""),
+    "board's global_step": ('    board["global_step"] = state["global_step"]\n', ""),
+    "the step at which this learner began": ('int(board["global_step"]), 0\n', "0, 0\n"),
+    "TD errors of nan": ("if not (priorities < 1e18).all():", "if (priorities > 1e18).any():"),
+    "it yielded [0, 2, 3]": ("metrics, len(td_errors)\n", "metrics, agent.updates\n"),
+    "The metrics of updates": ("    batches, td_errors = ", "    metrics = {}\n    batches, td_errors = "),
+    "the weights of sample are not used": ("slots, counts, weights, args)", "slots, counts, np.ones_like(weights), args)"),
+}.items():
+    wrong("learner", DDPG, phrase, edit)
+right("learner", DDPG, """
+    nothing = np.zeros(0, np.int64)
+    told, metrics, sampled, began = (nothing, nothing, np.zeros(0)), {}, 0, int(board["global_step"])
+    while True:
+        slots, counts, weights, state, events = replay.sample(*told)
+        sampled += slots.size
+        board["global_step"], board["allowed_step"] = state["global_step"], allowed_step(began, sampled, args)
+        columns = [torch.from_numpy(column).to(agent.device) for column in gather(store, slots, counts, weights, args)]
+        priorities = []
+        for i in range(len(slots)):
+            errors, metrics = agent.update([column[i] for column in columns], state["global_step"])
+            priorities += errors.abs().tolist()
+            if agent.updates % args.publish_frequency == 0:
+                publish(board, agent.online, agent.average)
+        if not np.isfinite(priorities).all():
+            sys.exit("error: the loss is not finite; lower the learning rate")
+        told = slots.reshape(-1), counts.reshape(-1), np.array(priorities)
+        yield state, events, metrics, len(slots)
+        if state["global_step"] >= args.total_timesteps and (len(slots) == 0 or not args.samples_per_insert):
+            return
+""")
+right("learner", DQN, """
+    slots = counts = np.zeros((0, 1), np.int64)
+    errors, metrics, start, total, done = np.zeros(0), {}, int(board["global_step"]), 0, False
+    while not done:
+        slots, counts, weights, state, events = replay.sample(slots.flatten(), counts.flatten(), abs(errors))
+        total = total + slots.shape[0] * (slots.shape[1] if slots.ndim > 1 else 0)
+        board["allowed_step"] = allowed_step(start, total, args)
+        board["global_step"] = state["global_step"]
+        arrays, made = gather(store, slots, counts, weights, args), []
+        for row in range(slots.shape[0]):
+            batch = [torch.as_tensor(array[row]).to(agent.device) for array in arrays]
+            error, metrics = agent.update(batch, state["global_step"])
+            made.append(error.cpu().numpy())
+            if not agent.updates % args.publish_frequency:
+                publish(board, agent.online, agent.average)
+        errors = np.concatenate(made) if made else np.zeros(0)
+        if not np.all(abs(errors) < 1e18):
+            sys.exit("error: the loss is not finite")
+        yield state, events, metrics, len(made)
+        over = state["global_step"] >= args.total_timesteps
+        done = over and (not made or args.samples_per_insert == 0)
+""")

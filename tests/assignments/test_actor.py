@@ -1,0 +1,300 @@
+"""actor: Alg. 1.1 and 1.2 as one generator, played here in an environment that follows a script, without any network.
+
+Every state is a number: 100 * game + step. The learner's policy plays the action 1, the prior's the action 2, and a
+random action, or noise, is switched off but where a test asks for it.
+"""
+
+from types import SimpleNamespace
+
+import numpy as np
+import torch
+from common import numbers
+
+B, N, LENGTH = 4, 2, 5  # steps in a delivery, n, steps of a game
+
+
+def is_dqn(student):
+    return hasattr(student, "QNetwork")
+
+
+class Game:
+    """Games of LENGTH steps, the odd ones terminated, the others truncated; in Atari a life is lost in step 2."""
+
+    def __init__(self, atari: bool):
+        self.atari, self.game, self.t, self.over, self.actions, self.played = atari, 0, 0, False, [], []
+        shape = (4, 1, 1) if atari else (1, 1)
+        self.shape, self.fire = shape, 3
+        self.single_observation_space = SimpleNamespace(shape=shape, dtype=np.dtype(np.float32))
+        low, high = np.full(2, -3, np.float32), np.full(2, 3, np.float32)  # in DDPG: two joints, half of the range is 3
+        self.single_action_space = SimpleNamespace(n=4, low=low, high=high, shape=(2,), dtype=np.dtype(np.float32))
+
+    def state(self):
+        return np.full((1, *self.shape), 100 * self.game + self.t, np.float32)
+
+    def reset(self, **_):
+        return self.state(), {}
+
+    def step(self, actions):
+        if self.over:  # as gymnasium's next-step autoreset: the action is ignored
+            self.game, self.t, self.over = self.game + 1, 0, False
+            return self.state(), np.zeros(1), np.zeros(1, bool), np.zeros(1, bool), {"lives": np.array([2])}
+        self.actions.append((self.game, self.t, float(np.asarray(actions).ravel()[0])))
+        self.played.append(np.array(actions, np.float64).ravel())
+        self.t += 1
+        self.over = self.t == LENGTH
+        died = self.over and self.game % 2 == 0
+        life = self.atari and self.t == 2
+        lives = 0 if died else 1 if self.atari and self.t >= 2 else 2
+        return (self.state(), np.array([float(self.t)]), np.array([died or life]), np.array([self.over and not died]),
+                {"lives": np.array([lives])})
+
+
+class Policy(torch.nn.Module):
+    """A network that always chooses `action`: 1 for the learner's, 2 for the prior's, once it was filled."""
+
+    def __init__(self, env=None):
+        super().__init__()
+        self.action, self.env = 1, env
+        self.actor, self.critic = self, None
+
+    def choice(self, states):
+        if self.env.atari:
+            return torch.nn.functional.one_hot(torch.full((len(states),), self.action), 4).float()
+        return torch.full((len(states), 2), float(self.action))
+
+    def forward(self, states):
+        return self.choice(states)
+
+
+class Replay:
+    """Answers as the served one does; `evaluations` grows by one a block."""
+
+    def __init__(self, evaluations=(), first_count=7):
+        self.evaluations, self.first_count, self.joined, self.blocks = list(evaluations), first_count, [], []
+
+    def join(self, index):
+        self.joined.append(index)
+        return self.first_count, 40, list(self.evaluations)  # a copy, as it comes from another process
+
+
+def play(student, blocks: int, prior=None, evaluations=(), block_evaluations=(), noise=0.0):
+    """Runs the student's actor for so many blocks, and tells what happened in a record."""
+    env, replay, seen = Game(is_dqn(student)), Replay(evaluations), SimpleNamespace(received=[], yields=[])
+    seen.deliveries, seen.stored, seen.loaded, seen.asked = [], [], [], []
+    feed = list(block_evaluations)
+
+    class Buffer:
+        """In the place of LocalBuffer: keeps what it is given."""
+
+        def __init__(self, args, store, index, first_count):
+            self.steps, self.episodes, self.count, seen.buffer = [], [], first_count, (index, first_count)
+
+        def append(self, state, action, reward, terminated, episode_step, final=False):
+            if len(self.steps) >= 40:
+                raise AssertionError("It never delivers: deliver once a block of B + n steps is full.")
+            self.count += 1
+            if not final:
+                seen.stored.append(np.array(action, np.float64).ravel())
+            self.steps.append((float(np.ravel(state)[0]), float(np.ravel(action)[0]), float(reward), bool(terminated),
+                               int(episode_step), bool(final)))
+
+        def deliver(self, replay, network, is_prior):
+            seen.deliveries.append(SimpleNamespace(steps=list(self.steps), episodes=list(self.episodes),
+                                                   is_prior=bool(is_prior), network=network))
+            self.steps, self.episodes = self.steps[-N:], []
+            evaluations.append(feed.pop(0)) if feed else None
+            return 40 + 10 * len(seen.deliveries), list(evaluations)
+
+    def load(path, env_id="", **parts):
+        seen.loaded.append(path)
+        for part in parts.values():
+            part.action = 2
+        return {"average_return": 100.0}
+
+    def receive(board, name, network, version):
+        seen.received.append((name, version, len(seen.deliveries)))
+        return version + 2
+
+    evaluations = replay.evaluations
+    def explore(*arguments):
+        seen.asked.append(arguments[:-1])
+        return noise
+
+    fakes = {"make_atari": lambda *_, **__: env, "make_control": lambda *_, **__: env, "QNetwork": Policy,
+             "Actor": Policy, "ActorCritic": Policy, "LocalBuffer": Buffer, "load": load, "receive": receive,
+             "epsilon_of": explore, "noise_of": explore}
+    args = SimpleNamespace(env_id="a game", seed=1 + int(numbers().integers(9)), local_buffer_size=B, n_step=N,
+                           retire_ratio=1.05, retire_patience=2, prior_epsilon=0.0, prior_noise=0.0,
+                           num_nature_actors=5, num_prior_actors=3, gamma=0.9)
+    before = {name: getattr(student, name) for name in fakes if hasattr(student, name)}
+    try:
+        for name in before:
+            setattr(student, name, fakes[name])
+        turns = student.actor(args, 6, prior, replay, None, None)
+        assert hasattr(turns, "__next__"), "actor is a generator: it yields the global step before each block."
+        for _ in range(blocks + 1):
+            seen.yields.append(next(turns))
+        turns.close()
+    except StopIteration:
+        raise AssertionError("It ended; an actor goes on for ever, and is paused where it yields.") from None
+    finally:
+        for name, value in before.items():
+            setattr(student, name, value)
+    seen.env, seen.replay = env, replay
+    return seen
+
+
+def steps_of(seen):
+    """All steps in their order, each once."""
+    return [step for block in seen.deliveries for step in block.steps[(N if block is not seen.deliveries[0] else 0):]]
+
+
+def test_join_and_yield(student):
+    """2 points: it joins the replay once, and yields the global step that it was told last before each block."""
+    seen = play(student, 3)
+    assert seen.replay.joined == [6], f"replay.join was called with {seen.replay.joined}; once, with its index 6, is meant."
+    assert seen.buffer == (6, 7), f"LocalBuffer got (index, first count) {seen.buffer}; (6, 7) is meant."
+    assert seen.yields == [40, 50, 60, 70], (
+        f"It yielded {seen.yields}, where [40, 50, 60, 70] is right: the global step of join, then of each delivery.")
+    assert len(seen.deliveries) == 3, f"Three blocks gave {len(seen.deliveries)} deliveries."
+
+
+def test_block(student):
+    """2 points: a block is delivered as soon as it has B + n steps, Alg. 2's capacity and the window of the last."""
+    seen = play(student, 3)
+    for block in seen.deliveries:
+        assert B + N <= len(block.steps) <= B + N + 1, (
+            f"A delivery of {len(block.steps)} steps; B + n = {B + N} are meant, or one more where a game ends.")
+
+
+def test_steps(student):
+    """4 points: what is stored of a step, in the middle of a game."""
+    seen = play(student, 3)
+    game = [step for step in steps_of(seen) if step[0] < 100 and not step[5]]
+    states = [step[0] for step in game]
+    finals = [step[0] for step in steps_of(seen) if step[5]]
+    hint = "s_t, before the action."
+    if states == [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]:
+        hint = ("5 is the game's last state, which is final=True." if not finals else
+                "after a game's end step once more: what comes is the next game's first state.")
+    assert states == [0.0, 1.0, 2.0, 3.0, 4.0], (
+        f"The states stored of the first game are {states[:7]}; [0, 1, 2, 3, 4] is right: {hint}")
+    assert [step[2] for step in game] == ([1.0] * 5 if is_dqn(student) else [1.0, 2.0, 3.0, 4.0, 5.0]), (
+        f"The rewards stored are {[step[2] for step in game]}; the game gave 1, 2, 3, 4, 5"
+        + (", and DQN learns from rewards clipped to [-1, 1]." if is_dqn(student) else "."))
+    assert [step[4] for step in game] == [0, 1, 2, 3, 4], (
+        f"The episode_step of the first game's steps are {[step[4] for step in game]}; 0 to 4 is right.")
+    ended = [False, is_dqn(student), False, False, True]
+    assert [step[3] for step in game] == ended, (
+        f"The terminations stored of the first game are {[step[3] for step in game]}; {ended} is right"
+        + (": a lost life terminates, and so does the end." if is_dqn(student) else "."))
+
+
+def test_game_over(student):
+    """4 points: a game's last state is stored, as final, and the next game begins at its first state."""
+    steps = steps_of(play(student, 4))
+    final = [step for step in steps if step[5]]
+    assert final, "After a game's end its last state, s_t+1, must be appended with final=True: windows need it."
+    assert final[0][0] == LENGTH, (
+        f"The final state stored is {final[0][0]:.0f}; {LENGTH} is right: the state after the last step.")
+    assert final[0][2] == 0 and not final[0][3], "A final state is no step: it has the reward 0 and is not terminated."
+    assert final[0][4] == LENGTH, f"A final state's episode_step is {final[0][4]}; {LENGTH} is right."
+    following = steps[steps.index(final[0]) + 1]
+    assert following[0] == 100.0, (
+        f"After the final state comes the state {following[0]:.0f}; 100 is right, the next game's first: step once "
+        "more, the action is ignored.")
+    assert following[4] == 0, f"The next game's first step has episode_step {following[4]}; 0 is right."
+
+
+def test_truncation(student):
+    """2 points: the second game is truncated: its last step is no termination."""
+    steps = [step for step in steps_of(play(student, 5)) if 100 <= step[0] < 200]
+    last = next((step for step in steps if step[0] == 104.0), None)
+    assert last, "The step from state 104 on, the last of the second game, was not stored."
+    assert not last[3], "A truncated game was stored as terminated: then nothing bootstraps from its last state."
+    assert any(step[5] for step in steps), "A truncated game ends, too: its last state must be appended as final."
+
+
+def test_episodes(student):
+    """1 point: each game's return and length are reported, once."""
+    seen = play(student, 5)
+    episodes = [tuple(map(float, episode)) for block in seen.deliveries for episode in block.episodes]
+    assert episodes[:2] == [(15.0, 5.0)] * 2, (
+        f"The first two episodes reported are {episodes[:2]}; two times (15, 5), return and length, is right"
+        + (": the return is not clipped." if is_dqn(student) else "."))
+
+
+def test_nature(student):
+    """2 points: a nature actor (no prior) plays the learner's network, which it asks for before each block."""
+    seen = play(student, 3)
+    actions = {action for game, t, action in seen.env.actions if not (is_dqn(student) and t == 2)}
+    assert actions == {1.0}, f"Without noise it played the actions {actions}; {{1}} is right, the learner's."
+    assert not any(block.is_prior for block in seen.deliveries), "A nature actor delivered its steps as a prior's."
+    blocks = [block for _, _, block in seen.received]
+    assert set(range(3)) <= set(blocks), (
+        f"receive was called before the blocks {sorted({block + 1 for block in blocks})}; before each one is meant.")
+    assert all(name == "newest" for name, _, _ in seen.received), "Actors take the board's newest network."
+    versions = [version for _, version, _ in seen.received]
+    assert versions == sorted(set(versions)), "receive must get the version that it returned the time before."
+
+
+def test_prior(student):
+    """3 points: a prior actor plays the prior, but the learner's network computes its priorities (Deviation 4)."""
+    seen = play(student, 3, prior="a.pt")
+    assert seen.loaded[:1] == ["a.pt"], "The prior's file must be loaded, with load."
+    actions = {action for game, t, action in seen.env.actions if not (is_dqn(student) and t == 2)}
+    assert actions == {2.0}, f"Without noise it played the actions {actions}; {{2}} is right, the prior's."
+    assert all(block.is_prior for block in seen.deliveries), "A prior's steps were delivered as a nature actor's."
+    assert all(block.network.action == 1 for block in seen.deliveries), (
+        "The prior's own network computed the priorities; the learner's is meant, which will learn from these steps.")
+
+
+def test_retirement(student):
+    """4 points: "if several times r >= alpha rbar ... replace the current prior actor with a new nature actor"."""
+    seen = play(student, 6, prior="a.pt", evaluations=[10.0], block_evaluations=[300.0, 300.0, 50.0, 50.0])
+    flags = [block.is_prior for block in seen.deliveries]
+    late = [action for game, t, action in seen.env.actions if not (is_dqn(student) and t == 2)][-8:]
+    assert not (all(flags) and set(late) == {1.0}), (
+        "It plays the learner's actions after the prior's retirement, but delivers them as a prior's.")
+    assert any(flags), "The prior never acted, though the evaluations so far were below its average."
+    assert not all(flags), "The prior never retired: after each delivery come new evaluations; ask surpassed again."
+    assert flags == [True, True, False, False, False, False], (
+        f"is_prior of six deliveries was {flags}. The second of two high evaluations came with the second delivery, "
+        "so the prior acts in two blocks, and never again.")
+    assert set(late) == {1.0}, "After its retirement it still plays the prior's actions; the learner's are meant."
+    again = play(student, 1, prior="a.pt", evaluations=[300.0, 300.0])
+    assert not again.deliveries[0].is_prior, "Surpassed before it was started (again): join tells the evaluations."
+
+
+def test_exploration(student):
+    """4 points: a nature actor explores by its own epsilon or sigma, a prior actor by the prior's, till it retires."""
+    seen, quiet = play(student, 12, noise=1.0), play(student, 12, prior="a.pt", noise=1.0)
+    actions = {action for game, t, action in seen.env.actions if not (is_dqn(student) and t == 2)}
+    assert len(actions) > 1, "With full exploration a nature actor still played nothing but its network's action."
+    assert all(-3 <= action <= 3 for action in actions), "Noise took an action out of its bounds: clip it."
+    assert all(np.allclose(one, other) for one, other in zip(seen.stored, seen.env.played)), (
+        "The action stored is not the one that was played: exploration, and FIRE, belong to it.")
+    actions = {action for game, t, action in quiet.env.actions if not (is_dqn(student) and t == 2)}
+    assert actions == {2.0}, "A prior actor explored as a nature actor does; prior_epsilon or prior_noise is its own."
+    retired = play(student, 12, prior="a.pt", evaluations=[300.0, 300.0], noise=1.0)
+    actions = {action for game, t, action in retired.env.actions if not (is_dqn(student) and t == 2)}
+    assert len(actions) > 1, "A retired prior still explores as a prior: it is a nature actor now, with its own noise."
+    if is_dqn(student):
+        steps = sorted({step for _, step in seen.asked})
+        assert steps[:4] == [40, 50, 60, 70], (
+            f"epsilon_of was asked with the global steps {steps[:4]}; [40, 50, 60, 70] is right: epsilon falls with the "
+            "steps of all actors, so ask before each block.")
+        return
+    noise = np.array([action - 1 for action in play(student, 60, noise=0.1).env.played])  # sigma 0.1 of 3
+    assert 0.22 < noise.std() < 0.4, (
+        f"With sigma 0.1 and actions from -3 to 3 the noise's standard deviation is {noise.std():.2f}; 0.3 is right: "
+        "Gaussian, 1 is half of the actions' range.")
+    assert abs(np.corrcoef(noise.T)[0, 1]) < 0.5, "Both joints got the same noise: each has its own."
+    assert abs(np.corrcoef(noise[1:, 0], noise[:-1, 0])[0, 1]) < 0.4, "The noise stays from step to step: draw anew."
+
+
+def test_fire(student):
+    """1 point: in CA2E-DQN the step after a lost life presses FIRE (in CA2E-DDPG there are no lives)."""
+    if is_dqn(student):
+        pressed = {action for game, t, action in play(student, 3).env.actions if t == 2}
+        assert pressed == {3.0}, f"After a lost life the action was {pressed}; env.fire, 3 here, is meant."

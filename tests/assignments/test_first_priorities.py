@@ -1,0 +1,89 @@
+"""first_priorities(network, states, actions, returns, discounts, k): abs(TD error) of an actor's block."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import torch
+from common import expect, numbers
+
+K = np.array([2, 1, 2])  # the second window is short, since the game was truncated; the third one terminates
+
+
+def example():
+    """Five states in a row, numbered 0 to 4; three transitions start at the first three."""
+    rng = numbers()
+    q = np.round(rng.uniform(-3, 3, (5, 3)), 1)
+    actions = np.argsort(q[:3], 1)[:, 1]  # neither the best action nor the worst
+    returns, discounts = rng.integers(20, 30, 3) * np.array([1.0, -1.0, 1.0]), np.array([0.81, 0.9, 0.0])
+    return q, actions, returns, discounts
+
+
+def dqn(student):
+    q, actions, returns, discounts = example()
+    states = np.arange(5)[:, None].astype(np.float32)
+    network = lambda s: torch.tensor(q, dtype=torch.float32)[s[:, 0].long()]  # noqa: E731
+    answer = student.first_priorities(network, states, actions, returns, discounts, K)
+    t = np.arange(3)
+    taken, following = q[t, actions], q[t + K]
+    later = np.minimum(t + K, 2)
+    own = {"The q-value of the action that was taken is meant, not the best one's.": (following.max(1), q[:3].max(1)),
+           "In the next state the best action counts, not the one that was taken there.":
+               (q[t + K, actions[later]], taken),
+           "states[t + k] is meant, not states[k]: k counts from t on.": (q[K].max(1), taken),
+           "Each row has its own best value: take the maximum over the actions, not over all.":
+               (following.max() * np.ones(3), taken),
+           "In the next state the best action counts, not the number of the one taken here.":
+               (following[t, actions], taken)}
+    return answer, returns, discounts, taken, following.max(1), q[t + 1].max(1), q[t + 2].max(1), own, "q = table"
+
+
+def ddpg(student):
+    rng = numbers()
+    states, a = rng.permutation(9)[:5, None, None].astype(np.float32), rng.integers(1, 5, (3, 1)).astype(np.float32)
+    _, _, returns, discounts = example()
+    online = SimpleNamespace(actor=lambda s: 2 * s.flatten(1), critic=lambda s, a: (s.flatten(1) - 3 * a.float())[:, 0])
+    answer = student.first_priorities(online, states, a, returns, discounts, K)
+    s, t = states[:, 0, 0], np.arange(3)
+    taken, best = s[:3] - 3 * a[:, 0], s - 6 * s
+    own = {"The q-value of the action that was taken is meant, not the actor's now.": (best[t + K], best[:3]),
+           "states[t + k] is meant, not states[k]: k counts from t on.": (best[K], taken),
+           "In the next state the actor's action counts, not the one taken here.": (s[t + K] - 3 * a[:, 0], taken)}
+    return answer, returns, discounts, taken, best[t + K], best[t + 1], best[t + 2], own, "pi(s) = 2 s, q = s - 3 a"
+
+
+def outcome(student):
+    answer, G, d, taken, following, after_one, after_n, own, what = (
+        dqn if hasattr(student, "QNetwork") else ddpg)(student)
+    error = G + d * following - taken
+    wrong = {
+        "A priority is no signed number: the absolute value is meant.": error,
+        "A priority is no signed number: the absolute value of the TD error is meant.": -error,
+        "This is the squared TD error; the absolute value is meant.": error**2,
+        "The state k steps later is meant; this takes the next one.": abs(G + d * after_one - taken),
+        "Each window has its own k; this takes n for all of them.": abs(G + d * after_n - taken),
+        "The discounts are not used: a window that terminates would bootstrap.": abs(G + following - taken),
+        "The value of the state k steps later is missing.": abs(G - taken),
+        "discounts holds gamma^k already.": abs(G + d**K * following - taken),
+        "All priorities are 1; the point is that an actor knows better.": np.ones(3),
+        "q(s_t, a_t) is missing: a priority is an error, not a target.": abs(G + d * following),
+        **{sentence: abs(G + d * value - minus) for sentence, (value, minus) in own.items()}}
+    return answer, abs(error), wrong, what
+
+
+def test_shape(student):
+    """1 point: a priority for each transition, none for the states after the last."""
+    answer, right, _, _ = outcome(student)
+    assert np.shape(answer) == (3,), (
+        f"Of three transitions (and the two states after them), the shape {np.shape(answer)} came; (3,) is meant.")
+
+
+def test_values(student):
+    """4 points: three transitions; the second window has one step only, the third one terminates."""
+    answer, right, wrong, what = outcome(student)
+    expect(answer, right, f"The priorities of three transitions with k = {K.tolist()}", wrong)
+
+
+def test_array(student):
+    """1 point: an array of numpy: it travels to another process."""
+    answer = outcome(student)[0]
+    assert isinstance(answer, np.ndarray), f"{type(answer).__name__} came, where an array of numpy is meant."

@@ -1,0 +1,190 @@
+"""The graders graded: right answers pass, wrong ones are told why; what breaks is one line; nothing is lost."""
+
+import os
+import re
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import pytest
+from answers import ANSWERS
+from bugs import BUGS
+from common import CONCEPTS, DDPG, DQN, ROOT, find_function, replace_body
+from experiment import EXPERIMENTS
+from grade import grade, grade_module, stages_of, wanted
+from runs import edited
+
+HERE = Path(__file__).parent
+SOURCES = {script: (ROOT / script).read_text() for script in (DQN, DDPG)}
+CODE = {script: compile(source, script, "exec") for script, source in SOURCES.items()}
+
+
+def graded(folder: Path, script: str, source: str, *concepts: str) -> list:
+    (folder / script).write_text(source)
+    return grade(folder, [(concept, script) for concept in concepts])
+
+
+def handed_in(answer) -> types.ModuleType:
+    """The script as a module, with this answer's function; as importing an edited file does, but in a tenth of the time."""
+    module, name = types.ModuleType("handed_in"), CONCEPTS[answer.concept][answer.script]
+    exec(CODE[answer.script], module.__dict__)
+    outer = find_function(SOURCES[answer.script], name.split(".")[0])
+    first = min([outer.lineno, *(decorator.lineno for decorator in outer.decorator_list)])
+    text = "\n".join(SOURCES[answer.script].splitlines()[first - 1:outer.end_lineno])
+    exec(compile(replace_body(text, name, answer.body), "answer", "exec"), module.__dict__)
+    return module
+
+
+def call(tool: str, *arguments, cwd=ROOT, **environment):
+    return subprocess.run([sys.executable, str(HERE / tool), *map(str, arguments)], cwd=cwd, text=True,
+                          capture_output=True, timeout=60, env={**os.environ, **environment})
+
+
+@pytest.mark.parametrize("number", range(len(ANSWERS)), ids=[
+    f"{answer.concept}-{DDPG[5:9] if answer.script == DDPG else 'dqn'}-{i}" for i, answer in enumerate(ANSWERS)])
+def test_an_answer_is_graded_as_it_should_be(number):
+    answer = ANSWERS[number]
+    earned, total, message = grade_module(handed_in(answer), answer.concept, Path("answer"))
+    if answer.phrase is None:
+        assert (earned, message) == (total, "")
+    else:
+        assert earned < total and answer.phrase in message
+
+
+def test_each_concept_has_four_wrong_answers_and_two_right_ones():
+    for concept in CONCEPTS:
+        own = [answer for answer in ANSWERS if answer.concept == concept]
+        assert sum(answer.phrase is None for answer in own) >= 2, concept
+        assert len({answer.phrase for answer in own} - {None}) >= 4, concept
+
+
+@pytest.mark.parametrize("seed", ["0", "1", "2", "3"])
+def test_the_reference_passes_with_any_numbers(seed, monkeypatch):
+    monkeypatch.setenv("GRADE_SEED", seed)
+    for script in SOURCES:
+        for concept, _, earned, total, message in grade(ROOT, [(c, script) for c in CONCEPTS if script in CONCEPTS[c]]):
+            assert (earned, message) == (total, ""), concept
+
+
+BROKEN = {
+    "a syntax error": ("    return total, discount, k", "    return total discount, k", "SyntaxError"),
+    "an import that fails": ("import tyro\n", "import tyro_\n", "No module named 'tyro_'"),
+    "exit at the import": ("STACK = 1", "sys.exit(3)\nSTACK = 1", "called exit"),
+    "an endless loop": ("    total, discount, k = 0.0, 1.0, 0\n", "    while True:\n        pass\n", "endless loop"),
+    "an endless loop that catches all": ("    total, discount, k = 0.0, 1.0, 0\n", """
+    while True:
+        try:
+            time.sleep(0.001)
+        except Exception:
+            pass
+""", "endless loop"),
+    "another signature": ("def n_step_return(rewards: list[float], ", "def n_step_return(", "TypeError"),
+    "a missing function": ("def n_step_return(", "def n_steps_return(", "has no attribute 'n_step_return'"),
+    "exit in the function": ("    total, discount, k = 0.0, 1.0, 0\n", "    exit()\n", "called exit"),
+    "None": ("    return total, discount, k", "    return None", "returned None"),
+    "nothing written yet": ("    total, discount, k = 0.0, 1.0, 0\n", "    raise NotImplementedError('yours')\n", "Not written"),
+    "an error of its own": ("    total, discount, k = 0.0, 1.0, 0\n", "    total, discount, k = 0.0, 1.0, rewards[9]\n",
+                            "IndexError"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_what_breaks_is_one_line_and_the_others_are_graded(name, tmp_path, capfd):
+    old, new, phrase = BROKEN[name]
+    assert SOURCES[DDPG].count(old) == 1
+    first, second = graded(tmp_path, DDPG, SOURCES[DDPG].replace(old, new), "n_step_return", "surpassed")
+    assert first[2] < first[3] and phrase in first[4] and "\n" not in first[4]
+    if "import" not in name and name != "a syntax error":
+        assert second[2] == second[3] and not second[4]
+    assert "Traceback" not in "".join(capfd.readouterr())
+
+
+def test_what_a_student_prints_is_hidden(tmp_path, capfd):
+    old = "    total, discount, k = 0.0, 1.0, 0\n"
+    ((_, _, earned, total, _),) = graded(
+        tmp_path, DDPG, SOURCES[DDPG].replace(old, old + "    print('here I am')\n"), "n_step_return")
+    assert earned == total and "here I am" not in "".join(capfd.readouterr())
+
+
+@pytest.mark.parametrize("concept", CONCEPTS)
+def test_a_blank_keeps_signature_and_docstring_and_is_graded_with_nothing(concept, tmp_path):
+    import ast
+
+    assert not call("blank.py", concept, "--folder", tmp_path / "mine").returncode
+    (path,) = (tmp_path / "mine").glob("*.py")
+    name = CONCEPTS[concept][path.name]
+    blank, whole = (find_function(source, name) for source in (path.read_text(), SOURCES[path.name]))
+    assert ast.get_docstring(blank) == ast.get_docstring(whole)
+    assert ast.unparse(blank.args) == ast.unparse(whole.args)
+    assert [ast.unparse(d) for d in blank.decorator_list] == [ast.unparse(d) for d in whole.decorator_list]
+    assert ast.unparse(blank.body[-1]).startswith("raise NotImplementedError")
+    before, after = path.read_text().split(f'raise NotImplementedError("yours to write: {concept}")')
+    assert SOURCES[path.name].startswith(before.rstrip()) and SOURCES[path.name].endswith(after)  # nothing else is gone
+    ((_, _, earned, _, message),) = grade(tmp_path / "mine", wanted(tmp_path / "mine", []))
+    assert earned == 0 and "Not written yet" in message
+
+
+def test_blank_keeps_what_was_written_before(tmp_path):
+    folder = tmp_path / "mine"
+    call("blank.py", "surpassed", "--folder", folder)
+    path = folder / DDPG
+    path.write_text(path.read_text().replace('raise NotImplementedError("yours to write: surpassed")', "return True"))
+    assert not call("blank.py", "actor_loss", "--folder", folder).returncode
+    assert "    return True\n" in path.read_text() and "yours to write: actor_loss" in path.read_text()
+    result = call("grade.py", folder)
+    assert result.returncode == 1 and result.stdout.count("\n") == 5  # two concepts, their messages, the sum
+    refused = call("blank.py", "surpassed", "--folder", folder)
+    assert refused.returncode == 1 and "--again" in refused.stderr and "    return True\n" in path.read_text()
+    assert not call("blank.py", "surpassed", "--again", "--folder", folder).returncode
+    assert "yours to write: surpassed" in path.read_text()
+    assert (folder / "assigned.txt").read_text() == f"surpassed {DDPG}\nactor_loss {DDPG}\n"
+
+
+@pytest.mark.parametrize("tool, arguments, phrase", [
+    ("blank.py", ["n_steps"], "there is no assignment n_steps"),
+    ("blank.py", ["actor_loss", "--script", DQN], "is not in ca2e_dqn_atari.py"),
+    ("blank.py", ["actor_loss", "--folder", "."], "the repository itself"),
+    ("grade.py", ["nowhere"], "has no script"),
+    ("grade.py", [".", "n_steps"], "there is no assignment n_steps"),
+    ("hunt.py", ["99"], "invalid choice"),
+    ("experiment.py", ["nothing"], "invalid choice"),
+])
+def test_bad_input_is_one_line(tool, arguments, phrase):
+    result = call(tool, *arguments)
+    assert result.returncode and phrase in result.stderr and "Traceback" not in result.stderr
+
+
+def test_grading_needs_one_file_only_and_no_repository_around_it(tmp_path):
+    (tmp_path / DDPG).write_text(SOURCES[DDPG])
+    result = call("grade.py", tmp_path / DDPG, cwd=tmp_path)
+    assert result.returncode == 0 and DQN not in result.stdout
+    tail = re.search(r"all +(\d+) of +(\d+) points", result.stdout)
+    assert tail[1] == tail[2]
+
+
+def test_plain_pytest_grades_too(tmp_path):
+    source = replace_body(SOURCES[DDPG], "n_step_return", "return sum(rewards), gamma, len(rewards)")
+    (tmp_path / DDPG).write_text(source)
+    result = subprocess.run([sys.executable, "-m", "pytest", "-q", HERE / "test_n_step_return.py"], text=True,
+                            capture_output=True, timeout=60, env={**os.environ, "STUDENT": str(tmp_path)})
+    assert result.returncode == 1 and "is gamma, where gamma^n is meant" in result.stdout
+
+
+def test_each_concept_has_a_sheet_of_a_page_with_its_points():
+    for concept in CONCEPTS:
+        sheet = (HERE / "sheets" / f"{concept}.md").read_text()
+        assert f"\n{sum(int(points) for _, points, _ in stages_of(concept))} points" in sheet, concept
+        assert f"blank.py {concept}\n" in sheet and f"grade.py my_ca2e {concept}`" in sheet
+        assert sheet.count("\n") <= 60
+        for name in re.findall(r"my_ca2e/(ca2e_\w+\.py)", sheet):
+            assert name in CONCEPTS[concept]
+        for pattern, script in re.findall(r'grep -n "([^"]+)" .*?my_ca2e/(\w+\.py)', sheet.replace("\n", " ")):
+            assert pattern in SOURCES[script], pattern
+
+
+def test_bugs_and_experiments_fit_the_script():
+    edits = [bug.edits for bug in BUGS.values()]
+    edits += [edits for experiment in EXPERIMENTS.values() for edits, _ in experiment.arms.values()]
+    for edit in edits:
+        assert compile(edited(SOURCES[DDPG], edit), "edited", "exec")

@@ -1,0 +1,122 @@
+"""stack_frames within gather: the states of Atari, put together from single frames in the store."""
+
+from types import SimpleNamespace
+
+import numpy as np
+from common import expect, numbers
+
+RING, ACTORS, K = 12, 3, 2
+FIELDS = [("count", int), ("action", int), ("return", np.float32), ("k", np.int32), ("discount", np.float32),
+          ("episode_step", np.int32), ("frame", np.uint8, (1, 1))]
+ARGS = SimpleNamespace(ring_size=RING, num_actors=ACTORS, capacity=RING * ACTORS, buffer_size=RING * ACTORS, n_step=K)
+STEPS = [0, 1, 2, 3, 4, 5, 0, 0, 1, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9] * 3  # of actor 1's records: games of 6, 1, 2, 10 steps
+
+
+def step_of(actor: int, count: int) -> int:
+    """The step of its game that an actor's record is; each actor's games begin at other counts."""
+    return STEPS[count + 2 * actor - 2 + len(STEPS) // 3]
+
+
+def make_store(first: int):
+    """Each actor's newest RING records, from its count `first` on; a frame, (1, 1), is a number."""
+    store, frames = np.zeros(RING * ACTORS, FIELDS), 1 + numbers().permutation(RING * ACTORS)  # all differ, none is 0
+    for actor in range(ACTORS):
+        for count in range(first, first + RING):
+            record = store[actor * RING + count % RING]
+            record["count"], record["episode_step"], record["k"] = count, step_of(actor, count), K
+            record["frame"] = frames[actor * RING + count % RING]
+    return store
+
+
+def stack(store, actor: int, count: int, mistake: str = ""):
+    """The right state of an actor's count, (4,), by a loop; or what a known mistake makes of it."""
+    step, stacked = step_of(0 if mistake in ("all of actor 0", "step of actor 0") else actor, count), []
+    for back in (3, 2, 1, 0):
+        last = {"no zeros": 9, "more": step - 1, "less": step + 1, "repeat": 9, "earlier": step - 1}.get(mistake, step)  # back to here
+        if mistake == "whole" and step < 3:
+            last = -1
+        shift = {"future": back - 3, "early": back + 1, "earlier": back + 1, "newest": 0, "repeat": min(back, step)}.get(mistake, back)
+        slot = (0 if mistake in ("actor 0", "all of actor 0") else actor * RING) + (count - shift) % RING
+        shows = store["episode_step"][slot] <= step if mistake == "guess" else back <= last
+        stacked.append(int(store["frame"][slot, 0, 0]) if shows else 0)
+    return stacked[::-1] if mistake == "reversed" else stacked
+
+
+MISTAKES = {
+    "no zeros": "The frames before a game's first belong to the game before: they must be zeros.",
+    "more": "One zero too many: a game's step t has t + 1 frames of its own.",
+    "less": "One zero too few: the last frame of the game before is in the stack.",
+    "whole": "Only the missing frames are zeros, not the whole state.",
+    "repeat": "The game's first frame is repeated; there are zeros before it.",
+    "reversed": "The order is reversed: the newest frame comes last.",
+    "early": "These are the frames t-4 to t-1; t-3 to t are meant.",
+    "earlier": "These are the frames t-4 to t-1, one step too early; t-3 to t are meant.",
+    "future": "These are the frames t to t+3; t-3 to t are meant.",
+    "newest": "All four are the newest frame; frames t-3 to t are meant.",
+    "all of actor 0": "This is a record of actor 0: add `ring`, the first slot of the actor's own.",
+    "step of actor 0": "The episode_step is that of actor 0: add `ring` there, too.",
+    "guess": "The frames' own steps do not tell where the game began (the game before may be short): this record's do.",
+    "actor 0": "These are frames of actor 0: add `ring`, the first slot of the actor's own.",
+}
+
+
+def gather(student, store, slots, counts):
+    return student.gather(store, slots, counts, np.ones(slots.shape, np.float32), ARGS)
+
+
+def check(student, pairs, first: int = 0, hint: str = ""):
+    """pairs: (actor, count), one batch; compares states and next states."""
+    store = make_store(first)
+    actors, counts = np.array(pairs).T
+    batch = gather(student, store, (actors * RING + counts % RING)[None], counts[None])
+    for name, states, later in (("state", batch[0], 0), ("next state", batch[4], K)):
+        assert np.shape(states) == (1, len(pairs), 4, 1, 1), (
+            f"stack_frames gave the shape {np.shape(states)}; (n, B, 4, height, width) is meant, here "
+            f"{(1, len(pairs), 4, 1, 1)}.")
+        for i, (actor, count) in enumerate(pairs):
+            count += later
+            wrong = {sentence: stack(store, actor, count, mistake) for mistake, sentence in MISTAKES.items()}
+            try:
+                expect(np.array(states)[0, i, :, 0, 0], stack(store, actor, count), f"the {name} (numbers for frames) of "
+                       f"actor {actor}'s record {count}, step {step_of(actor, count)} of its game,", wrong)
+            except AssertionError as error:
+                raise AssertionError(f"{error} {hint}") from None
+
+
+def test_middle(student):
+    """2 points: four frames of the same game, oldest first."""
+    check(student, [(1, 3)])
+
+
+def test_store_stays(student):
+    """1 point: the zeros are in the copy; the store, which others read, stays as it is."""
+    gather(student, store := make_store(0), np.array([[RING + 7]]), np.array([[7]]))
+    assert np.array_equal(store, make_store(0)), "It wrote into the store: copy the frames before you set zeros."
+
+
+def test_first_steps(student):
+    """3 points: a game's first steps have zeros where the game before was, however short that was."""
+    check(student, [(1, 1), (1, 0), (1, 2)])
+    check(student, [(1, 8)], hint="The games before had one step each: look at this record's own episode_step.")
+
+
+def test_batch(student):
+    """1 point: several transitions, of several actors, each in its own game."""
+    check(student, [(0, 4), (2, 4), (1, 7)], hint="Each actor has its own ring, for episode_step as for frames.")
+
+
+def test_wrap(student):
+    """2 points: a ring is written again from its start on; record `count` lies at count % ring_size."""
+    for pair in ((1, 13), (0, 13), (2, 18)):
+        check(student, [pair], 10, f"The stack reaches over the end of actor {pair[0]}'s ring of {RING} slots: is each "
+              "frame's place taken % ring_size, and within this actor's ring?")
+
+
+def test_two_batches(student):
+    """1 point: the shape (n, B) of counts may have any n; frames keep their type, uint8."""
+    store, counts = make_store(0), np.array([[4, 8], [7, 3], [5, 6]])
+    states = gather(student, store, RING + counts, counts)[0]
+    assert np.shape(states) == (3, 2, 4, 1, 1), f"counts (3, 2) gave the shape {np.shape(states)}."
+    expect(np.array(states)[..., 0, 0], [[stack(store, 1, count) for count in row] for row in counts],
+           "The states of counts (3, 2)")
+    assert states.dtype == np.uint8, f"The frames came as {states.dtype}, where uint8 is a quarter of the bytes."

@@ -1,0 +1,87 @@
+"""SumTree.find(values) -> slots: where the running sum of the priorities first exceeds each value."""
+
+import numpy as np
+from common import expect, numbers
+
+
+def tree_of(student, priorities):
+    tree = student.SumTree(len(priorities))
+    tree.set(np.arange(len(priorities)), np.array(priorities, np.float64))
+    return tree
+
+
+def brute_force(priorities, values):
+    """By running sums, from the left."""
+    return [next(i for i in range(len(priorities)) if value < sum(priorities[:i + 1])) for value in values]
+
+
+def check(student, priorities, values, wrong=None, hint=""):
+    tree = tree_of(student, priorities)
+    slots = tree.find(np.array(values, np.float64))
+    right = brute_force(priorities, values)
+    mistakes = {"These are node numbers: slot i is node leaves + i.": np.array(right) + tree.leaves,
+                "The running sum must exceed the value: one that equals a sum belongs to the next slot.":
+                    [max(0, int(np.searchsorted(np.cumsum(priorities), value, side="left"))) for value in values],
+                **(wrong or {})}
+    try:
+        expect(slots, right, f"find({list(values)}) among the priorities {list(priorities)}", mistakes)
+    except AssertionError as error:
+        raise AssertionError(f"{error} {hint}" if str(error).endswith("is right.") else str(error)) from None
+
+
+def test_two(student):
+    """1 point: two priorities, one level."""
+    check(student, [3.0, 1.0], [0.5, 2.9, 3.1], hint="Below the left child's sum, go left.")
+
+
+def test_four(student):
+    """2 points: four priorities; what lies on the left is subtracted on the way to the right."""
+    p = [float(x) for x in numbers().integers(1, 9, 4)]
+    values = [p[0] + p[1] + p[2] / 2, p[0] + p[1] + p[2] + p[3] / 2, p[0] / 2, p[0] + p[1] / 2]
+    unsubtracted = []
+    for value in values:  # never subtracts
+        right_half = value >= p[0] + p[1]
+        unsubtracted.append(2 + (value >= p[2]) if right_half else int(value >= p[0]))
+    check(student, p, values, {
+        "On the way to the right, the left child's sum must be subtracted from the value.": unsubtracted},
+        "On the way to the right, is the left child's sum subtracted, and nothing on the way to the left?")
+
+
+def test_boundary(student):
+    """1 point: slot i holds the values from the sum before it (included) to its own (excluded)."""
+    check(student, [2.0, 1.0, 1.0, 4.0], [0.0, 2.0, 3.0, 4.0])
+
+
+def test_many(student):
+    """2 points: eleven priorities, a hundred values at once, against running sums; no values at all."""
+    rng = numbers()
+    p = np.round(rng.uniform(0.1, 2.0, 11), 3)
+    values = rng.uniform(0, p.sum() * 0.999, 100)
+    tree = tree_of(student, p)
+    slots = np.asarray(tree.find(values.copy()))
+    assert slots.shape == (100,), f"Of 100 values, slots of the shape {slots.shape} came."
+    right = np.array(brute_force(p, values))
+    bad = np.flatnonzero(slots != right)
+    try:
+        none = np.shape(tree.find(np.zeros(0)))
+    except IndexError:
+        raise AssertionError("There may be no values, when the learner has to wait: this crashes then.") from None
+    assert none == (0,), f"Of no values, slots of the shape {none} came."
+    assert not bad.size, (f"{bad.size} of 100 values end in another slot than the running sums tell, such as "
+                          f"{values[bad[0]]:.3f}: {slots[bad[0]]}, not {right[bad[0]]}.")
+
+
+def test_empty_slots(student):
+    """1 point: a slot of priority 0 is never found, not even when rounding makes a value equal the total."""
+    check(student, [0.0, 2.0, 0.0, 1.0], [0.0, 1.9, 2.0, 2.9])
+    tree = tree_of(student, [2.0, 1.0, 0.0, 0.0])
+    slot = int(np.asarray(tree.find(np.array([3.0])))[0])  # the sum of strata may round up to the total
+    assert slot == 1, (f"find([3.0]) among the priorities [2, 1, 0, 0] is {slot}, an empty slot. By rounding a value "
+                       "may equal the total: never go into a branch whose sum is 0.")
+
+
+def test_values_stay(student):
+    """1 point: the values that were given stay as they are."""
+    values = np.array([0.5, 3.5, 6.0])
+    tree_of(student, [3.0, 1.0, 2.5]).find(values)
+    assert np.array_equal(values, [0.5, 3.5, 6.0]), "It changed the values that it was given: copy them first."
