@@ -631,8 +631,7 @@ def save_agent(args: Args, path: Path, agent, state: dict, final_return: float |
     average_return = [-1e9, *state["evaluations"]][-1] if final_return is None else final_return
     torch.save({**{name: part.state_dict() for name, part in agent.parts.items()}, **state,
                 "format": CHECKPOINT_FORMAT, "algo": ALGO, "env_id": args.env_id, "args": asdict(args),
-                "average_return": average_return, "updates": agent.updates,
-                "episodes": args.eval_episodes if final_return is None else 20}, whole := io.BytesIO())
+                "average_return": average_return, "updates": agent.updates}, whole := io.BytesIO())
     with open(path.with_suffix(".tmp"), "wb") as file:
         file.write(whole.getbuffer())
         file.flush()
@@ -655,33 +654,35 @@ class Log:
         self.args, self.acting, self.before = args, priors, (time.monotonic(), state["global_step"], 0)
         threading.excepthook = lambda _: None  # what fails in TensorBoard's thread, our next call raises too
         self.writer = SummaryWriter(run, purge_step=state["global_step"] + 1 if args.resume else None)
-        self.writer.add_text("args", "\n".join(f"    {key} = {value}" for key, value in asdict(args).items()))
+        rows = "\n".join(f"|{name}|{value}|" for name, value in asdict(args).items())
+        self.writer.add_text("args", f"|setting|value|\n|-|-|\n{rows}")
 
     def __call__(self, state: dict, events: list, metrics: dict, updates: int) -> None:
         """Writes the events of one call to the replay; every LOG_SECONDS also losses and rates."""
-        args, write, step, evaluations = (
-            self.args, self.writer.add_scalar, state["global_step"], state["evaluations"])
+        write, step, evaluations = self.writer.add_scalar, state["global_step"], state["evaluations"]
+        acting = [(path, rbar) for path, rbar in self.acting if not surpassed(
+            evaluations, rbar, self.args.retire_ratio, self.args.retire_patience)]
         for kind, *event in events:
             if kind == "episode":
-                write(f"charts/{'prior_' * event[0]}episodic_return", event[1], step)
+                write(f"{'priors' if event[0] else 'charts'}/episodic_return", event[1], step)
             elif kind == "evaluation":
                 write("charts/eval_return", event[1].mean(), event[0])
                 write("charts/eval_return_std", event[1].std(), event[0])
+                write("priors/acting", len(acting), event[0])
             else:
                 sys.exit(f"{event[1]}error: {event[0]} failed, as above; --sync runs all in one process")
-        acting = [(path, rbar) for path, rbar in self.acting if not surpassed(
-            evaluations, rbar, args.retire_ratio, args.retire_patience)]
         for path, rbar in sorted({*self.acting} - {*acting}):
-            print(f"prior {path} (rbar {rbar:.1f}) has retired by step {step:,}", flush=True)
+            print(line := f"prior {path} (rbar {rbar:.1f}) has retired by step {step:,}", flush=True)
+            self.writer.add_text("retired", line, step)
         now, self.acting = (time.monotonic(), step, updates), acting
         seconds, steps, made = (new - old for new, old in zip(now, self.before))
         if seconds < LOG_SECONDS:
             return
-        self.before, left = now, max(0, args.total_timesteps - step) * seconds / max(1, steps) / 60
-        for name, value in {"charts/SPS": steps / seconds, "charts/acting_priors": len(acting), **metrics,
-                            "charts/prior_steps": state["prior_steps"], "charts/updates": updates}.items():
+        self.before, left = now, max(0, self.args.total_timesteps - step) * seconds / max(1, steps) / 60
+        for name, value in {"charts/SPS": steps / seconds, "throughput/updates": updates,
+                            "priors/steps": state["prior_steps"], **metrics}.items():
             write(name, float(value), step)
-        print(f"step {step:,} of {args.total_timesteps:,} | {steps / seconds:.0f} steps/s | "
+        print(f"step {step:,} of {self.args.total_timesteps:,} | {steps / seconds:.0f} steps/s | "
               f"{made / seconds:.0f} updates/s | greedy return {(evaluations or ['none'])[-1]:.5} | "
               f"priors acting: {len(acting)} | {left:.0f} min left", flush=True)
 
@@ -761,8 +762,7 @@ def main(args: Args) -> None:
     publish(board, agent.online, agent.average)
     print(f"{run} from step {state['global_step']:,} | {args.num_nature_actors} nature + "
           f"{args.num_prior_actors} prior actors | learner on {device}", flush=True)
-    files = [None] * args.num_nature_actors + [file for file, _ in priors]
-    works = [*((actor, file) for file in files), (evaluator, None)]
+    works = [(actor, file) for file, _ in [(None, 0)] * args.num_nature_actors + priors] + [(evaluator, None)]
     try:
         others = (take_turns if args.sync else run_processes)(args, works, state, *memory)
         for state, events, metrics, updates in learner(args, agent, next(others), store, board):

@@ -42,10 +42,10 @@ def write_csv(run, name, command, commit=""):
     rows = []
     std = {event.step: event.value for event in scalars["charts/eval_return_std"]}
     for event in scalars["charts/eval_return"] + scalars.get("charts/final_return", []):
-        prior = round(at("charts/prior_steps", event.step, 0))
+        prior = round(at("priors/steps", event.step, 0))
         spread = round(std[event.step], 3) if event.step in std else ""
         rows.append([event.step, event.step - prior, prior, round(event.value, 3), spread, round(event.wall_time - first),
-                     round(at("charts/updates", event.step, 0)) or "", round(at("charts/acting_priors", event.step)),
+                     round(at("throughput/updates", event.step, 0)) or "", round(at("priors/acting", event.step)),
                      round(at("losses/q_values", event.step), 3), machine, parts[3 if len(parts) > 3 else 2], command,
                      commit])
     with open(RESULTS / f"{name}.csv", "w", newline="") as file:

@@ -232,7 +232,7 @@ def test_no_torn_transition_is_ever_learned_from_while_actors_die_at_every_point
     assert int(run.output.split("checked ")[1].split()[0]) > 10_000
     (events,) = tmp_path.glob("runs/*")
     events = scalars(events)
-    assert events["charts/updates"][-1].value > 100
+    assert events["throughput/updates"][-1].value > 100
     assert status == 130, run.output
     run.assert_nothing_stays()
 

@@ -64,7 +64,7 @@ def measure(place: Path, total: int, goal: float) -> dict:
     found = curves(place)
     steps, values = found.get("charts/eval_return", (np.zeros(0), np.zeros(0)))
     both = [int(step) for step, one, two in zip(steps, values, values[1:]) if min(one, two) >= goal]
-    acting_steps, acting = found.get("charts/acting_priors", (np.zeros(0), np.zeros(0)))
+    acting_steps, acting = found.get("priors/acting", (np.zeros(0), np.zeros(0)))
     retired = acting_steps[acting == 0] if acting.any() else []
     return {"mean": round(over((steps, values), 0, total), 3), "reached": both[0] if both else "never",
             "final": round(float(found["charts/final_return"][1][-1]), 2) if "charts/final_return" in found else "",

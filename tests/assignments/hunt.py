@@ -16,8 +16,8 @@ from bugs import BUGS
 from common import DDPG
 from runs import PENDULUM, run, table
 
-TAGS = ["charts/eval_return", "charts/episodic_return", "charts/prior_episodic_return", "charts/acting_priors",
-        "charts/updates", "losses/q_values", "losses/td_loss", "losses/actor_loss"]
+TAGS = ["charts/eval_return", "charts/episodic_return", "priors/episodic_return", "priors/acting", "throughput/updates",
+        "losses/q_values", "losses/td_loss", "losses/actor_loss"]
 
 
 def main() -> None:

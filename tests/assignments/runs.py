@@ -90,5 +90,5 @@ def table(folder: Path, arms: list[str], tags: list[str], total: int, parts: int
             row = [over(found[arm].get(tag, (np.zeros(0), np.zeros(0))), low, high)
                    for low, high in zip(bounds, bounds[1:])]
             cells = "".join(f"{'-':>12}" if np.isnan(value) else f"{value:12.4g}" for value in row)
-            lines.append(f"{tag.split('/')[1]:22}{arm:>10}{cells}")
+            lines.append(f"{tag:24}{arm:>8}{cells}")
     return "\n".join(lines)
