@@ -94,14 +94,14 @@ def make_control(env_id: str, num_envs: int = 1, film: bool = False) -> gym.vect
     try:
         if film and "mujoco" in str(gym.registry[env_id].entry_point):
             render["camera_name"] = "track"  # follows the robot
+            screen = sys.platform != "linux" or os.getenv("DISPLAY")
+            os.environ.setdefault("MUJOCO_GL", "glfw" if screen else "egl")
         env = gym.make_vec(gym.registry[env_id], num_envs, vectorization_mode="sync", wrappers=[
             lambda env: FrameStackObservation(DtypeObservation(env, np.float32), STACK)], **render)
         states, actions = env.single_observation_space, env.single_action_space
         if len(states.shape) != 2 or len(actions.shape) != 1 or not actions.is_bounded():
             raise ValueError("it needs flat observations and bounded actions")
-        if film:
-            env.reset()
-            env.render()  # without a screen it fails now
+        film and [env.reset(), env.render()]  # where it cannot, it fails now
         return env
     except Exception as error:
         sys.exit(f"error: cannot act in {env_id}, as in Hopper-v5, say: {error!r:.200}")
@@ -673,7 +673,7 @@ class Log:
                 sys.exit(f"{event[1]}error: {event[0]} failed, as above; --sync runs all in one process")
         for path, rbar in sorted({*self.acting} - {*acting}):
             print(line := f"prior {path} (rbar {rbar:.1f}) has retired by step {step:,}", flush=True)
-            self.writer.add_text("retired", line, step)
+            self.writer.add_text(f"retired/{path}", line, step)
         now, self.acting = (time.monotonic(), step, updates), acting
         seconds, steps, made = (new - old for new, old in zip(now, self.before))
         if seconds < LOG_SECONDS:
@@ -760,8 +760,8 @@ def main(args: Args) -> None:
     board["global_step"] = state["global_step"]
     board["allowed_step"] = allowed_step(state["global_step"], 0, args)
     publish(board, agent.online, agent.average)
-    print(f"{run} from step {state['global_step']:,} | {args.num_nature_actors} nature + "
-          f"{args.num_prior_actors} prior actors | learner on {device}", flush=True)
+    print(f"{run} from step {state['global_step']:,} | learner on {device}"
+          f"{', for shorter runs see the top of the script' * (device.type == 'cpu')}", flush=True)
     works = [(actor, file) for file, _ in [(None, 0)] * args.num_nature_actors + priors] + [(evaluator, None)]
     try:
         others = (take_turns if args.sync else run_processes)(args, works, state, *memory)

@@ -670,7 +670,7 @@ class Log:
                 sys.exit(f"{event[1]}error: {event[0]} failed, as above; --sync runs all in one process")
         for path, rbar in sorted({*self.acting} - {*acting}):
             print(line := f"prior {path} (rbar {rbar:.1f}) has retired by step {step:,}", flush=True)
-            self.writer.add_text("retired", line, step)
+            self.writer.add_text(f"retired/{path}", line, step)
         now, self.acting = (time.monotonic(), step, updates), acting
         seconds, steps, made = (new - old for new, old in zip(now, self.before))
         if seconds < LOG_SECONDS:
@@ -759,8 +759,8 @@ def main(args: Args) -> None:
     board["global_step"] = state["global_step"]
     board["allowed_step"] = allowed_step(state["global_step"], 0, args)
     publish(board, agent.online, agent.average)
-    print(f"{run} from step {state['global_step']:,} | {args.num_nature_actors} nature + "
-          f"{args.num_prior_actors} prior actors | learner on {device}", flush=True)
+    print(f"{run} from step {state['global_step']:,} | learner on {device}"
+          f"{', for shorter runs see the top of the script' * (device.type == 'cpu')}", flush=True)
     works = [(actor, file) for file, _ in [(None, 0)] * args.num_nature_actors + priors] + [(evaluator, None)]
     try:
         others = (take_turns if args.sync else run_processes)(args, works, state, *memory)

@@ -94,14 +94,14 @@ def make_control(env_id: str, num_envs: int = 1, film: bool = False) -> gym.vect
     try:
         if film and "mujoco" in str(gym.registry[env_id].entry_point):
             render["camera_name"] = "track"  # follows the robot
+            screen = sys.platform != "linux" or os.getenv("DISPLAY")
+            os.environ.setdefault("MUJOCO_GL", "glfw" if screen else "egl")
         env = gym.make_vec(gym.registry[env_id], num_envs, vectorization_mode="sync", wrappers=[
             lambda env: FrameStackObservation(DtypeObservation(env, np.float32), STACK)], **render)
         states, actions = env.single_observation_space, env.single_action_space
         if len(states.shape) != 2 or len(actions.shape) != 1 or not actions.is_bounded():
             raise ValueError("it needs flat observations and bounded actions")
-        if film:
-            env.reset()
-            env.render()  # without a screen it fails now
+        film and [env.reset(), env.render()]  # where it cannot, it fails now
         return env
     except Exception as error:
         sys.exit(f"error: cannot act in {env_id}, as in Hopper-v5, say: {error!r:.200}")

@@ -145,7 +145,7 @@ def saved_state(folder):
 @linux
 def test_ctrl_c_sigkill_and_sigterm_then_each_time_resumed_end_at_the_same_step_as_an_unbroken_run(tmp_path):
     run = Run(tmp_path, *PENDULUM, "--total-timesteps", "1000000")
-    run.wait_for("nature + ")
+    run.wait_for("learner on ")
     time.sleep(2)
     os.killpg(run.process.pid, signal.SIGINT)  # as a terminal does: the whole group gets it
     before = run.output
@@ -158,7 +158,7 @@ def test_ctrl_c_sigkill_and_sigterm_then_each_time_resumed_end_at_the_same_step_
     first = saved_state(folder)
 
     run = Run(tmp_path, SAVES_OFTEN, "--resume", resume, script="-c")
-    run.wait_for("nature + ")
+    run.wait_for("learner on ")
     wait_until(lambda: (state := saved_state(folder))["updates"] >= first["updates"] + 100
                and len(state["evaluations"]) > len(first["evaluations"]))
     time.sleep(0.5)  # until TensorBoard's thread has written the same
@@ -197,7 +197,7 @@ def test_ctrl_c_sigkill_and_sigterm_then_each_time_resumed_end_at_the_same_step_
 @pytest.mark.parametrize("number, status, processes", [(signal.SIGINT, 130, 1), (signal.SIGTERM, 143, 6)])
 def test_a_stop_while_children_are_starting(number, status, processes, tmp_path):
     run = Run(tmp_path, *PENDULUM, "--total-timesteps", "1000000")
-    run.wait_for("nature + ")
+    run.wait_for("learner on ")
     wait_until(lambda: len(run.descendants()) >= processes)  # 6: learner, two helpers, manager, two actors of three
     os.killpg(run.process.pid, number)
     assert run.end(20) == status, run.output
@@ -213,7 +213,7 @@ def test_no_torn_transition_is_ever_learned_from_while_actors_die_at_every_point
     run = Run(tmp_path, *"--env-id Counter-v0 --num-prior-actors 0 --num-nature-actors 4 --buffer-size 1000".split(),
               *"--total-timesteps 1000000 --learning-starts 300 --eval-frequency 100000".split(),
               *"--samples-per-insert 16".split(), script=ROOT / "tests" / "torn_steps.py")
-    run.wait_for("nature + ")
+    run.wait_for("learner on ")
     rng, kills, reader = random.Random(0), 0, threading.Thread(target=run.read_on)
     reader.start()
     deadline = time.time() + 90
@@ -251,7 +251,7 @@ def test_a_bug_in_the_actors_is_one_traceback_and_the_advice_to_try_sync(tmp_pat
 @linux
 def test_children_that_keep_dying_end_the_run(tmp_path):
     run = Run(tmp_path, *PENDULUM, "--total-timesteps", "1000000")
-    run.wait_for("nature + ")
+    run.wait_for("learner on ")
     killed, deadline = set(), time.time() + 60
     while run.process.poll() is None and time.time() < deadline:
         for pid in {*run.leaves()[1:]} - killed:
@@ -293,7 +293,7 @@ def test_running_free_as_the_paper_does_comes_to_an_end(tmp_path):
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs the device that is always full")
 def test_a_disk_that_is_full_when_a_run_is_stopped(tmp_path):
     run = Run(tmp_path, *PENDULUM, "--total-timesteps", "1000000")
-    run.wait_for("nature + ")
+    run.wait_for("learner on ")
     wait_until(lambda: list(tmp_path.glob("runs/*/agent.pt")))  # saved for the first time
     found = list(tmp_path.glob("runs/*/agent.pt"))
     before = found[0].read_bytes()
@@ -335,7 +335,7 @@ def test_as_on_a_mac_a_killed_actor_is_started_again_and_ctrl_c_saves(tmp_path):
 @linux
 def test_nothing_outlives_a_learner_that_is_killed(tmp_path):
     run = Run(tmp_path, *PENDULUM, "--total-timesteps", "1000000")
-    run.wait_for("nature + ")
+    run.wait_for("learner on ")
     deadline = time.time() + 30
     while len(run.descendants()) < 3 + 4 + 1 and time.time() < deadline:  # learner, 2 helpers, manager, children
         time.sleep(0.1)
@@ -359,7 +359,7 @@ def assert_nothing_listens_on_a_network_address(run):
 @linux
 def test_a_killed_actor_is_started_again_and_a_killed_manager_ends_the_run_in_one_line(tmp_path):
     run = Run(tmp_path, *PENDULUM, "--total-timesteps", "1000000")
-    run.wait_for("nature + ")
+    run.wait_for("learner on ")
     wait_until(lambda: len(run.leaves()) == 5)
     time.sleep(2)  # until they act
     manager, *children = leaves = run.leaves()
@@ -468,4 +468,8 @@ def test_the_whole_pipeline_learns_to_balance_a_pendulum_and_its_priors_retire(t
     assert max(state["evaluations"]) >= 100, run.output
     assert run.output.count("has retired by step") >= 1 and "ddpg.pt (rbar 97.2) has" in run.output
     assert 0 < state["prior_steps"] < 8000 * 3 / 8 + 3 * 50
+    events = scalars(agent.parent)
+    acting = [event.value for event in events["priors/acting"]]
+    assert [event.step for event in events["priors/acting"]] == [event.step for event in events["charts/eval_return"]]
+    assert acting[0] == 3 > acting[-1] and acting == sorted(acting, reverse=True)
     run.assert_nothing_stays()
