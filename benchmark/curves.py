@@ -16,6 +16,8 @@ import numpy as np
 RESULTS = Path(__file__).parent / "results"
 COLUMNS = ["step", "nature_steps", "prior_steps", "greedy_mean", "greedy_std", "wall_seconds", "updates",
            "acting_priors", "q_values", "machine", "seed", "command", "commit"]
+COLOURS = ["#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00"]  # Okabe and Ito: told apart by colour-blind readers, too
+LINES = ["o-", "s--", "^:", "v-."]
 
 
 def write_csv(run, name, command, commit=""):
@@ -61,18 +63,25 @@ def plot(out, title, *curves):
     import matplotlib.pyplot as plt
 
     curves = [(curve + "=0").split("=")[:3] for curve in curves]
+    arms = list(dict.fromkeys(label.split(", seed")[0] for _, label, _ in curves))  # a colour each; a line style a seed
+    looks, seen = [], dict.fromkeys(arms, 0)
+    for _, label, _ in curves:
+        arm = label.split(", seed")[0]
+        looks.append((COLOURS[arms.index(arm)], LINES[seen[arm]]))
+        seen[arm] += 1
     counted = any(int(prior_steps) for *_, prior_steps in curves)
-    figure, axes = plt.subplots(1, 1 + counted, figsize=(7 + 5 * counted, 4), squeeze=False, sharey=True)
+    figure, axes = plt.subplots(1, 1 + counted, figsize=(7 + 5 * counted, 4.6), squeeze=False, sharey=True,
+                                layout="constrained")
     for axis, more in zip(axes[0], (False, True)):
-        for name, label, prior_steps in curves:
+        for (name, label, prior_steps), (colour, line) in zip(curves, looks):
             rows = list(csv.DictReader(open(RESULTS / f"{name}.csv")))
-            steps = [float(row["step"]) + more * int(prior_steps) for row in rows]
-            axis.plot(steps, [float(row["greedy_mean"]) for row in rows], marker="o", markersize=4, label=label)
-        axis.set_xlabel("environment steps, all actors" + ", those that trained the priors counted in" * more)
+            steps = [(float(row["step"]) + more * int(prior_steps)) / 1000 for row in rows]
+            axis.plot(steps, [float(row["greedy_mean"]) for row in rows], line, color=colour, label=label)
+        axis.set_xlabel("thousand steps of all actors" + ", those that trained the priors counted in" * more)
         axis.grid(alpha=0.3)
     axes[0, 0].set(title=title, ylabel="greedy return, full games")
-    axes[0, -1].legend()
-    figure.tight_layout()
+    handles = axes[0, 0].get_legend_handles_labels()
+    figure.legend(*handles, loc="outside lower center", ncols=3, fontsize=9)
     figure.savefig(RESULTS / out, dpi=110)
 
 

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from curves import RESULTS, write_csv
+from curves import COLOURS, RESULTS, write_csv
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 import ca2e_ddpg_mujoco as ddpg
@@ -168,33 +168,32 @@ def plot():
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(2, 3, figsize=(15, 8), sharey="row")
+    figure, axes = plt.subplots(2, 3, figsize=(15, 8.6), sharey="row", layout="constrained")
     for row, env_id in zip(axes, PRIOR_STEPS):
-        for axis, (label, scale, column) in zip(row, (("environment steps, all actors", 1, 0),
+        for axis, (label, scale, column) in zip(row, (("thousand steps of all actors", 1000, 0),
                                                       ("minutes, two runs at once on two cores", 60, 1),
-                                                      ("steps, those that trained the priors counted in", 1, 0))):
-            for kind, colour in (("ca2e", "tab:red"), ("no_prior", "tab:blue")):
+                                                      ("thousand steps, those that trained the priors counted in", 1000, 0))):
+            for kind, colour in (("ca2e", COLOURS[0]), ("no_prior", COLOURS[1])):
                 shift = PRIOR_STEPS[env_id] if "counted" in label and kind == "ca2e" else 0
                 seeds = curves(env_id, kind)
                 for curve in seeds:
                     axis.plot((curve[column] + shift) / scale, curve[2], color=colour, alpha=0.2, linewidth=0.8)
                 if seeds:
                     grid, mean = average(seeds, column)
-                    axis.plot((grid + shift) / scale, mean, color=colour, linewidth=2,
+                    axis.plot((grid + shift) / scale, mean, "-" if kind == "ca2e" else "--", color=colour, linewidth=2,
                               label=f"{LABELS[kind]}, {len(seeds)} seeds, mean of 5 evaluations")
-            for (name, *curve), colour in zip(baselines(env_id), ("0.3", "0.5", "0.7")):
-                axis.plot(curve[column] / scale, curve[2], color=colour, linewidth=0.8, label=f"stable-baselines3 {name}")
+            for (name, *curve), colour in zip(baselines(env_id), ("0.2", "0.4", "0.6")):
+                axis.plot(curve[column] / scale, curve[2], ":" if name == "PPO" else "-.", color=colour, linewidth=0.8, label=f"stable-baselines3 {name}")
             axis.set(xlabel=label, title=env_id)
             axis.grid(alpha=0.3)
         row[0].set_ylabel("greedy return")
-        row[0].legend(fontsize=8)
         last = max((curve[0].max() for kind in KINDS for curve in curves(env_id, kind)), default=1)
-        row[0].set_xlim(0, last)
+        row[0].set_xlim(0, last / 1000)
         row[1].set_xlim(0, max((curve[1].max() / 60 for kind in KINDS for curve in curves(env_id, kind)), default=1))
-        row[2].set_xlim(0, last + PRIOR_STEPS[env_id])
+        row[2].set_xlim(0, (last + PRIOR_STEPS[env_id]) / 1000)
         if env_id == "Reacher-v5":
             row[0].set_ylim(-15, -2)
-    figure.tight_layout()
+    figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     figure.savefig(RESULTS / "figure3.png", dpi=90)
 
 
@@ -211,21 +210,21 @@ def ablations():
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(2, len(ABLATIONS), figsize=(15, 8), sharey="row")
+    figure, axes = plt.subplots(2, len(ABLATIONS), figsize=(15, 9), sharey="row", layout="constrained")
     for row, env_id in zip(axes, ("InvertedPendulum-v5", "Reacher-v5")):
         last = min(curve[0][-1] for kind in KINDS for curve in curves(env_id, kind))
         for axis, (title, kinds) in zip(row, ABLATIONS):
-            for kind, colour in zip(kinds, ("tab:blue", "tab:orange", "tab:green", "tab:red")):
+            for kind, colour, line in zip(kinds, COLOURS, ("-", "--", "-.", ":")):
                 seeds = [[column[curve[0] <= last] for column in curve] for curve in curves(env_id, kind)]
                 for curve in seeds:
-                    axis.plot(curve[0], curve[2], color=colour, alpha=0.2, linewidth=0.8)
-                axis.plot(*average(seeds, 0), color=colour, linewidth=2, label=f"{LABELS[kind]}, {len(seeds)} seeds")
-            axis.set(xlabel="environment steps, all actors", title=f"{env_id}: {title}")
+                    axis.plot(curve[0] / 1000, curve[2], color=colour, alpha=0.2, linewidth=0.8)
+                grid, mean = average(seeds, 0)
+                axis.plot(grid / 1000, mean, line, color=colour, linewidth=2, label=f"{LABELS[kind]}, {len(seeds)} seeds")
+            axis.set(xlabel="thousand steps of all actors", title=f"{env_id}: {title}")
             axis.grid(alpha=0.3)
-            axis.legend(fontsize=8)
+            axis.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.12))
         row[0].set_ylabel("greedy return")
     axes[1][0].set_ylim(-15, -3)
-    figure.tight_layout()
     figure.savefig(RESULTS / "ablations.png", dpi=90)
 
 

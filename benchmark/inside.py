@@ -15,6 +15,7 @@ import sys
 import gymnasium as gym
 import numpy as np
 import torch
+from curves import COLOURS
 from figure3 import RESULTS, WORK, ddpg
 
 BEYOND, EPISODES, SNAPSHOTS = 400, 5, 20
@@ -67,26 +68,28 @@ def plot(*names):
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(3, len(names), figsize=(5 * len(names), 9), squeeze=False, sharex="col")
+    figure, axes = plt.subplots(3, len(names), figsize=(5 * len(names), 9.4), squeeze=False, sharex="col",
+                                layout="constrained")
     for column, name in zip(axes.T, names):
         curve, honest = ({key: np.array([float(row[key]) for row in rows]) for key in keys} for rows, keys in (
             (list(csv.DictReader(open(RESULTS / f"{name}.csv")))[:-1],
              ("step", "greedy_mean", "acting_priors", "prior_replay_share", "prior_batch_share")),
             (list(csv.DictReader(open(RESULTS / f"{name}_q.csv"))), ("step", "mean_q", "realised_return"))))
-        column[0].plot(curve["step"], curve["greedy_mean"])
+        for steps in (curve, honest):
+            steps["step"] /= 1000
+        column[0].plot(curve["step"], curve["greedy_mean"], color=COLOURS[0])
         column[0].set(title=name, ylabel="greedy return")
-        column[1].plot(curve["step"], curve["prior_replay_share"], label="of the replay, made by prior actors")
-        column[1].plot(curve["step"], curve["prior_batch_share"], label="of the batches")
+        column[1].plot(curve["step"], curve["prior_replay_share"], color=COLOURS[0], label="of the replay, made by prior actors")
+        column[1].plot(curve["step"], curve["prior_batch_share"], "--", color=COLOURS[1], label="of the batches")
         column[1].step(curve["step"], curve["acting_priors"] / 8, color="0.6", label="of the actors, acting as priors")
         column[1].set(ylabel="share", ylim=(0, 0.6))
-        column[2].plot(honest["step"], honest["mean_q"], label="mean q(s, pi(s)) of the greedy agent's states")
-        column[2].plot(honest["step"], honest["realised_return"], label="discounted return that followed")
-        column[2].set(xlabel="environment steps, all actors", ylabel="value")
+        column[2].plot(honest["step"], honest["mean_q"], color=COLOURS[0], label="mean q(s, pi(s)) of the greedy agent's states")
+        column[2].plot(honest["step"], honest["realised_return"], "--", color=COLOURS[1], label="discounted return that followed")
+        column[2].set(xlabel="thousand steps of all actors", ylabel="value")
         for axis in column[1:]:
-            axis.legend(fontsize=8)
+            axis.legend(fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.0))
         for axis in column:
             axis.grid(alpha=0.3)
-    figure.tight_layout()
     figure.savefig(RESULTS / "inside.png", dpi=90)
 
 

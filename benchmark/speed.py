@@ -344,17 +344,17 @@ def plot_scaling():
     figure, axes = plt.subplots(1, 3, figsize=(15, 4))
 
     def curve(axis, xs, pattern, style, label):
-        axis.plot(xs, [float(values[pattern.format(x)]) for x in xs], style, label=label)
+        axis.plot(xs, [float(values[pattern.format(x)]) for x in xs], style, color=colour, label=label)
 
     numbers, sizes = (1, 2, 4, 8, 16), (10_000, 100_000, 1_000_000)
-    for kind, colour in (("dqn", "r"), ("ddpg", "b")):
-        curve(axes[0], numbers, kind + ", {} actors", f"{colour}o-", kind)
-        curve(axes[1], numbers, kind + ", {} actors: learner waits for the replay", f"{colour}o-",
+    for kind, colour in (("dqn", "#D55E00"), ("ddpg", "#0072B2")):  # told apart by colour-blind readers, too
+        curve(axes[0], numbers, kind + ", {} actors", "o-", kind)
+        curve(axes[1], numbers, kind + ", {} actors: learner waits for the replay", "o-",
               f"{kind}: manager call and gather")
-        curve(axes[1], numbers, kind + ", {} actors: learner held by the rate limit", f"{colour}o--",
+        curve(axes[1], numbers, kind + ", {} actors: learner held by the rate limit", "s--",
               f"{kind}: no data yet")
-        curve(axes[2], sizes, kind + ", {:,} slots: manager: sample, a batch", f"{colour}o-", f"{kind}: manager call")
-        curve(axes[2], sizes, kind + ", {:,} slots: gather, a batch", f"{colour}o--", f"{kind}: gather")
+        curve(axes[2], sizes, kind + ", {:,} slots: manager: sample, a batch", "o-", f"{kind}: manager call")
+        curve(axes[2], sizes, kind + ", {:,} slots: gather, a batch", "s--", f"{kind}: gather")
     axes[0].set(xlabel="actors", ylabel="steps/s", xscale="log", ylim=(0, None))
     axes[1].set(xlabel="actors", ylabel="share of the learner's time", xscale="log", ylim=(0, 0.1))
     axes[2].set(xlabel="slots", ylabel="ms a batch", xscale="log", ylim=(0, None))
