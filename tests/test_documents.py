@@ -123,6 +123,21 @@ def test_the_readme_names_what_is_there():
         assert (ROOT / path).exists() or path in {"priors/episodic_return", "priors/acting", "priors/steps"}, path
 
 
+def test_each_command_on_the_pages_is_one_that_the_scripts_take():
+    pages = [ROOT / "README.md", *ROOT.glob("benchmark/*.md"), *ROOT.glob("tests/assignments/**/*.md")]
+    text = "\n".join([path.read_text() for path in pages] + [(ROOT / name).read_text() for name in SCRIPTS])
+    text = re.sub(r"\\\n +", "", text)  # lines that go on
+    text = re.sub(r"`[^`]*`", lambda quoted: "\n" + quoted[0].strip("`").replace("\n", " ") + "\n", text)
+    found = re.findall(r"python (?:my_ca2e/)?(ca2e_\w+|pretrain_priors)\.py( [^#\n]+)", text)
+    for script, flags in found:
+        if "..." not in flags and "<" not in flags and flags.strip() not in ("--evaluate", "--resume"):  # only named
+            tyro.cli({"ca2e_dqn_atari": ca2e, "ca2e_ddpg_mujoco": ddpg, "pretrain_priors": pretrain}[script].Args,
+                     args=flags.split())
+    assert len(found) > 20
+    for tool in set(re.findall(r"python (tests/assignments/\w+\.py|benchmark/\w+\.py)", text)):
+        assert (ROOT / tool).exists(), tool
+
+
 def test_the_readme_has_no_blank_left_to_fill():
     assert not re.search(r"@[A-Z]+@|TODO|FIXME", README)
 
