@@ -11,6 +11,7 @@ command of each is printed. `results/experiments.csv` holds what was measured wh
 
 import argparse
 import csv
+import itertools
 import subprocess
 import sys
 import time
@@ -50,8 +51,6 @@ EXPERIMENTS = {
     "priors": Experiment("Do priors help, and does it matter how good they are?", PENDULUM, 900, {
         "none": ([], ["--num-prior-actors", "0", "--num-nature-actors", "8"]),
         "weak": ([], one_prior("ddpg")), "middle": ([], one_prior("td3")), "good": ([], one_prior("n-step-ddpg"))}),
-    "noise": Experiment("Is it better if every nature actor explores by its own strength?", PENDULUM, 900, {
-        "spread": ([], []), "all0.05": ([], ["--max-noise", "0.05"]), "all0.3": ([], ["--min-noise", "0.3"])}),
     "priorities": Experiment("Does prioritized replay pay on an easy task?", PENDULUM, 900, {
         "prioritized": ([], []), "uniform": ([], ["--per-alpha", "0"])}),
     "retirement": Experiment("What does the rule as the paper prints it, r >= alpha rbar, do where returns are negative?",
@@ -71,9 +70,19 @@ def measure(place: Path, total: int, goal: float) -> dict:
             "retired": int(retired[0]) if len(retired) else "" if not acting.any() else "never"}
 
 
+def permutation_p(one: list[float], other: list[float]) -> float:
+    """How often a random split of both arms' seeds differs as much in its means as this one: all splits, both signs."""
+    both, n = np.array(one + other), len(one)
+    splits = [list(chosen) for chosen in itertools.combinations(range(len(both)), n)]
+    differences = [abs(both[chosen].mean() - np.delete(both, chosen).mean()) for chosen in splits]
+    return float(np.mean(np.array(differences) >= abs(np.mean(one) - np.mean(other)) - 1e-9))
+
+
 def summary(rows: list[dict], name: str) -> str:
-    """A line for each arm: its seeds' figures, sorted, and their median."""
-    lines = [f"{'':14}{'mean greedy return: median (each seed)':62}{'final 20: median':>18}  reached / all retired, median step"]
+    """A line for each arm: its seeds' figures, sorted, their median, and p of the means against the first arm's."""
+    lines = [f"{'':12}{'mean greedy return: median (each seed)':50}{'p':>6}{'final 20':>10}{'reached':>9}{'retired':>9}"]
+    first = [float(row["mean"]) for row in rows if row["experiment"] == name
+             and row["arm"] == next(iter(EXPERIMENTS[name].arms))]
     for arm in EXPERIMENTS[name].arms:
         own = [row for row in rows if row["experiment"] == name and row["arm"] == arm]
         if not own:
@@ -83,7 +92,8 @@ def summary(rows: list[dict], name: str) -> str:
                            or [np.nan]) for key in ("reached", "retired")]
         text = ["never" if np.isinf(step) else "-" if np.isnan(step) else f"{step:,.0f}" for step in steps]
         each = f"{np.median(means):.4g} ({', '.join(format(mean, '.4g') for mean in means)})"
-        lines.append(f"{arm:14}{each:62}{np.median(finals) if finals else np.nan:>18.5g}  {text[0]} / {text[1]}")
+        p = "" if arm == next(iter(EXPERIMENTS[name].arms)) or len(means) < 3 else f"{permutation_p(means, first):.2f}"
+        lines.append(f"{arm:12}{each:50}{p:>6}{np.median(finals) if finals else np.nan:>10.5g}{text[0]:>9}{text[1]:>9}")
     return "\n".join(lines)
 
 

@@ -11,7 +11,7 @@ import pytest
 from answers import ANSWERS
 from bugs import BUGS
 from common import CONCEPTS, DDPG, DQN, ROOT, find_function, replace_body
-from experiment import EXPERIMENTS
+from experiment import EXPERIMENTS, permutation_p
 from grade import grade, grade_module, stages_of, wanted
 from runs import edited
 
@@ -188,3 +188,9 @@ def test_bugs_and_experiments_fit_the_script():
     edits += [edits for experiment in EXPERIMENTS.values() for edits, _ in experiment.arms.values()]
     for edit in edits:
         assert compile(edited(SOURCES[DDPG], edit), "edited", "exec")
+
+
+def test_the_permutation_test_by_hand():
+    assert permutation_p([1, 2], [3, 4]) == 2 / 6  # of six splits only {1, 2} and {3, 4} differ by 2
+    assert permutation_p([1, 4], [2, 3]) == 1
+    assert permutation_p([1, 2, 3, 4, 5], [6, 7, 8, 9, 10]) == 2 / 252
