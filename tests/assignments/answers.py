@@ -202,12 +202,12 @@ for phrase, edit in {
     "One zero too many": (ZEROS, ZEROS.replace("back >", "back >=")),
     "The order is reversed": ("np.arange(STACK)[::-1]", "np.arange(STACK)"),
     "add `ring`, the first slot of the actor's own": (FRAMES, 'store["frame"][(counts[..., None] - back) % args.ring_size]'),
-    "add `ring` there, too": (ZEROS, ZEROS.replace("ring + counts", "counts")),
+    "Is the episode_step that of this actor's record": (ZEROS, ZEROS.replace("ring + counts", "counts")),
     "is each frame's place taken % ring_size": (FRAMES, 'store["frame"][(ring[..., None] + counts[..., None] - back) % len(store)]'),
     "not the whole state": (ZEROS, 'frames[store["episode_step"][ring + counts % args.ring_size] < STACK - 1] = 0'),
     "one step too early": ("np.arange(STACK)[::-1]", "np.arange(1, STACK + 1)[::-1]"),
     "(n, B, 4, height, width) is meant": ("return frames", "return np.moveaxis(frames, 2, -1)"),
-    "where uint8 is a quarter": ("return frames", "return frames.astype(np.float32)"),
+    "they keep the store's type": ("return frames", "return frames.astype(np.float32)"),
 }.items():
     wrong("stack_frames", DQN, phrase, edit)
 wrong("stack_frames", DQN, "there are zeros before it", (ZEROS, "pass"), (
@@ -217,6 +217,9 @@ step = store["episode_step"][ring + counts % args.ring_size]
 for back in (3, 2, 1):
     slots = (ring + (counts - back) % args.ring_size)[step < back]
     store["frame"][slots] = 0"""))
+wrong("stack_frames", DQN, "nor, where gather asks for the next states, that of `slots`", (ZEROS, 'frames[back > store["episode_step"][slots][..., None]] = 0'))
+wrong("stack_frames", DQN, "nor each frame's own", (
+    ZEROS, 'frames[back > store["episode_step"][ring[..., None] + (counts[..., None] - back) % args.ring_size]] = 0'))
 wrong("stack_frames", DQN, "do not tell where the game began", (ZEROS, """step = store["episode_step"][ring[..., None] + (counts[..., None] - back) % args.ring_size]
 frames[step > step[..., -1:]] = 0"""))
 right("stack_frames", DQN, """
@@ -506,6 +509,9 @@ for phrase, edit in {
     "the weights of sample are not used": ("slots, counts, weights, args)", "slots, counts, np.ones_like(weights), args)"),
 }.items():
     wrong("learner", DDPG, phrase, edit)
+wrong("learner", DDPG, "begin with np.zeros(0, np.int64)", ("np.zeros(0, np.int64), np.zeros(0, np.int64)", "np.zeros(0), np.zeros(0)"))
+wrong("learner", DDPG, "The batch is not on agent.device", (".to(agent.device)", ""))
+wrong("learner", DDPG, "The order is: state (a dict), events (a list)", ("yield state, events,", "yield events, state,"))
 right("learner", DDPG, """
     nothing = np.zeros(0, np.int64)
     told, metrics, sampled, began = (nothing, nothing, np.zeros(0)), {}, 0, int(board["global_step"])

@@ -1,4 +1,4 @@
-"""Writes a copy of a script in which a function is yours to write, and says what to read first.
+"""Writes a copy of a script in which a function is yours to write, and says where its sheet is.
 
     python tests/assignments/blank.py n_step_return                       # into my_ca2e/
     python tests/assignments/blank.py surpassed td_target --folder anna   # two of them, into anna/

@@ -19,7 +19,7 @@ import signal
 import sys
 from pathlib import Path
 
-from common import CONCEPTS, import_script, scripts_in
+from common import CONCEPTS, import_script, numbers, scripts_in
 
 SECONDS = 2  # for one test, and five times as long for importing the file
 
@@ -58,7 +58,9 @@ def sentence(error: BaseException, path: Path) -> str:
             lines.append(trace.tb_lineno)
         trace = trace.tb_next
     number = error.lineno if isinstance(error, SyntaxError) else lines[-1] if lines else None
-    what = "it called exit" if isinstance(error, SystemExit) else f"{type(error).__name__}: {error}"
+    what = f"{type(error).__name__}: {error.msg if isinstance(error, SyntaxError) else error}"
+    if isinstance(error, SystemExit):
+        what = f"it called exit ({error.code})"
     return f"{' '.join(what.split())[:200]}" + (f" (line {number} of {path.name})" if number else "")
 
 
@@ -71,7 +73,7 @@ def stages_of(concept: str) -> list:
 
 def grade_module(module, concept: str, path: Path) -> tuple[int, int, str]:
     """Of a concept in an imported script, or the line that says why it was not: points, those to be had, a failure."""
-    earned, total, stopped = 0, 0, isinstance(module, str)
+    earned, total, failures, stopped = 0, 0, 0, isinstance(module, str)
     message = module if stopped else ""
     for test, points, about in stages_of(concept):
         total += int(points)
@@ -82,8 +84,8 @@ def grade_module(module, concept: str, path: Path) -> tuple[int, int, str]:
                 earned += int(points)
         except BaseException as error:  # also a student's exit
             stopped = isinstance(error, (TooSlow, NotImplementedError))  # it would be so again
-            message = message or f"{about[0].upper()}{about[1:]} {sentence(error, path)}"
-    return earned, total, message
+            message, failures = message or f"[{about}] {sentence(error, path)}", failures + 1
+    return earned, total, message + f" (And {failures - 1} more tests fail.)" * (failures > 1)
 
 
 def grade(path: Path, concepts: list[tuple[str, str]]) -> list[tuple[str, str, int, int, str]]:
@@ -103,6 +105,8 @@ def grade(path: Path, concepts: list[tuple[str, str]]) -> list[tuple[str, str, i
 
 def wanted(path: Path, names: list[str]) -> list[tuple[str, str]]:
     """Which concepts to grade in which script: those named, else those that blank.py gave out, else all."""
+    if not path.exists():
+        sys.exit(f"error: there is no folder {path}; give the one that blank.py wrote to, as in `grade.py my_ca2e`")
     scripts, assigned = [script.name for script in scripts_in(path)], path / "assigned.txt"
     if not scripts:
         sys.exit(f"error: {path} has no script; `python tests/assignments/blank.py n_step_return` makes one")
@@ -115,12 +119,16 @@ def wanted(path: Path, names: list[str]) -> list[tuple[str, str]]:
 
 
 def main() -> None:
-    if len(sys.argv) < 2 or sys.argv[1].startswith("-"):
-        sys.exit(__doc__)
-    path = Path(sys.argv[1])
-    results = grade(path, wanted(path, sys.argv[2:]))
+    if len(sys.argv) < 2 or any(word.startswith("-") for word in sys.argv[1:]):
+        return print(__doc__)
+    path = Path(sys.argv[1]).resolve()
+    pairs, assigned = wanted(path, sys.argv[2:]), path / "assigned.txt"
+    given = [tuple(line.split()) for line in assigned.read_text().splitlines()] if assigned.is_file() else pairs
+    numbers()  # is GRADE_SEED one?
+    results = grade(path, pairs)
     for concept, script, earned, total, message in results:
-        print(f"{concept:20} {script:20} {earned:3} of {total:2} points" + f"\n    {message}" * bool(message))
+        note = " (not given out by blank.py)" * ((concept, script) not in given)
+        print(f"{concept:20} {script:20} {earned:3} of {total:2} points{note}" + f"\n    {message}" * bool(message))
     print(f"{'all':41} {sum(row[2] for row in results):3} of {sum(row[3] for row in results):2} points")
     sys.exit(any(row[4] for row in results))
 

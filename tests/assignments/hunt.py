@@ -13,11 +13,11 @@ import sys
 from pathlib import Path
 
 from bugs import BUGS
-from common import DDPG
+from common import DDPG, ROOT
 from runs import PENDULUM, run, table
 
-TAGS = ["charts/eval_return", "charts/episodic_return", "priors/episodic_return", "priors/acting", "throughput/updates",
-        "losses/q_values", "losses/td_loss", "losses/actor_loss"]
+TAGS = ["charts/eval_return", "charts/episodic_return", "priors/episodic_return", "priors/acting", "losses/q_values",
+        "losses/td_loss", "losses/actor_loss"]
 
 
 def main() -> None:
@@ -29,14 +29,16 @@ def main() -> None:
     args = parser.parse_args()
     bug = list(BUGS.values())[args.number - 1]
     if args.reveal:
+        lines = (ROOT / DDPG).read_text().splitlines()
         for old, new in bug.edits:
-            print(f"- {old.strip()}\n+ {new.strip()}")
+            number = next(i for i, line in enumerate(lines, 1) if old.strip("\n") in line)
+            print(f"{DDPG}, line {number}:\n- {old.strip()}\n+ {new.strip()}")
         return print(f"\n{bug.story}")
     folder = args.folder / str(args.number)
     print(f"healthy and hunted, seed {args.seed}, in {folder}", end=" ", flush=True)
     run(folder, {"healthy": ([], PENDULUM), "hunted": (bug.edits, PENDULUM)}, args.seed)
     print(table(folder, ["healthy", "hunted"], TAGS, int(PENDULUM[PENDULUM.index("--total-timesteps") + 1])))
-    print(f"\ntensorboard --logdir {folder}      # all curves\n{folder}/hunted/{DDPG} has the bug")
+    print(f"(-: no such episode ended, or nothing was logged.)\n\ntensorboard --logdir {folder}      # all curves\n{folder}/hunted/{DDPG} has the bug")
 
 
 if __name__ == "__main__":

@@ -80,7 +80,7 @@ def over(curve: tuple[np.ndarray, np.ndarray], low: float, high: float) -> float
 
 
 def table(folder: Path, arms: list[str], tags: list[str], total: int, parts: int = 3) -> str:
-    """The arms' metrics beside each other, as means over so many equal parts of the run."""
+    """The arms' metrics beside each other, as means over so many equal parts of the run; "-": none was logged there."""
     bounds = [round(total * part / parts) for part in range(parts + 1)]
     heads = [f"to {high:,}" for high in bounds[1:]]
     lines = [f"{'mean over steps':32}" + "".join(f"{head:>12}" for head in heads)]

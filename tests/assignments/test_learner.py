@@ -19,6 +19,10 @@ class Replay:
     def sample(self, slots, counts, priorities):
         for name, value in (("slots", slots), ("counts", counts), ("priorities", priorities)):
             assert np.ndim(value) == 1, f"sample got {name} of the shape {np.shape(value)}; (m,) is meant: flatten them."
+        try:
+            np.zeros(2000)[slots] + np.zeros(2000)[counts]  # as the replay does it
+        except IndexError:
+            raise AssertionError("sample got slots or counts that are no whole numbers: begin with np.zeros(0, np.int64).") from None
         assert len(slots) == len(counts) == len(priorities), (
             f"sample got {len(slots)} slots, {len(counts)} counts and {len(priorities)} priorities: as many of each.")
         self.told.append(tuple(np.array(value) for value in (slots, counts, priorities)))
@@ -40,18 +44,23 @@ class Agent:
         self.steps, self.weights, self.value = [], [], value
 
     def update(self, batch, global_step):
+        assert all(isinstance(column, torch.Tensor) for column in batch), "agent.update takes tensors: see torch.from_numpy."
+        assert all(column.device == self.device for column in batch), "The batch is not on agent.device: see Tensor.to."
         self.updates += 1
         self.steps.append(global_step)
-        self.weights.append(batch[2].tolist())
+        self.weights.append(batch[2].tolist() if self.device.type == "cpu" else [])
+        if self.device.type == "meta":  # a device without numbers, in the place of a GPU
+            return torch.zeros(SIZE), {}
         error = -batch[0].to(torch.float32) if self.value is None else torch.full((SIZE,), self.value)
         return error, {"losses/td_loss": torch.tensor(float(self.updates))}
 
 
-def run(student, plan, total=140, samples_per_insert=8.0, frequency=2, calls=30, value=None):
+def run(student, plan, total=140, samples_per_insert=8.0, frequency=2, calls=30, value=None, device="cpu"):
     """The student's learner until it returns, or for so many calls, and all that was seen of it."""
     seen = SimpleNamespace(published=[], answers=[], board=[], returned=False, allowed=[])
     board = {"global_step": 100, "allowed_step": -1}
     replay, agent = Replay(plan, total), Agent(value)
+    agent.device = torch.device(device)
 
     def gather(store, slots, counts, weights, args):
         return slots, counts, weights  # the first column of a batch is its slots
@@ -89,6 +98,8 @@ def test_yields(student):
     seen = run(student, [0, 2, 1], calls=3)
     assert all(isinstance(answer, tuple) and len(answer) == 4 for answer in seen.answers), (
         "It yields four things: state, events, metrics, the number of updates.")
+    assert all(isinstance(answer[0], dict) and isinstance(answer[1], list) for answer in seen.answers), (
+        "The order is: state (a dict), events (a list), metrics, the number of updates.")
     updates = [int(answer[3]) for answer in seen.answers]
     assert updates == [0, 2, 1], f"Of 0, 2 and 1 batches it yielded {updates} as the numbers of updates."
     assert [answer[0]["global_step"] for answer in seen.answers] == [110, 120, 130], "The state is the replay's answer."
@@ -108,6 +119,11 @@ def test_update(student):
         f"agent.update got the global steps {seen.agent.steps}; [110, 110, 130] is right, those of the replay's state.")
 
 
+def test_device(student):
+    """1 point: the batch is moved to the agent's device."""
+    run(student, [2, 1], calls=2, device="meta")
+
+
 def test_weights(student):
     """1 point: the importance weights go with their batch."""
     seen = run(student, [2], calls=1)
@@ -123,7 +139,7 @@ def test_priorities(student):
     for call in (2, 1, 0, 3, 4):
         (slots, counts), told = seen.replay.given[call], seen.replay.told[call + 1]
         before = seen.replay.given[call - 1][0].ravel().astype(float)
-        what = f"after a call that gave {len(slots)} batches, the next call's"
+        what = f"After a call that gave {len(slots)} batches, the next call's"
         expect(told[0], slots.ravel(), f"{what} slots",
                {"Only the last batch was told; all batches of the call are meant.": slots[-1:].ravel(),
                 "The order is another one than that of the priorities: flatten row by row.": slots.T.ravel(),

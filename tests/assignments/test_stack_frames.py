@@ -3,7 +3,7 @@
 from types import SimpleNamespace
 
 import numpy as np
-from common import expect, numbers
+from common import expect, numbers, same
 
 RING, ACTORS, K = 12, 3, 2
 FIELDS = [("count", int), ("action", int), ("return", np.float32), ("k", np.int32), ("discount", np.float32),
@@ -17,14 +17,18 @@ def step_of(actor: int, count: int) -> int:
     return STEPS[count + 2 * actor - 2 + len(STEPS) // 3]
 
 
+def pixel(actor: int, count: int) -> int:
+    return 80 * actor + count + int(numbers().integers(1, 20))
+
+
 def make_store(first: int):
-    """Each actor's newest RING records, from its count `first` on; a frame, (1, 1), is a number."""
-    store, frames = np.zeros(RING * ACTORS, FIELDS), 1 + numbers().permutation(RING * ACTORS)  # all differ, none is 0
+    """Each actor's newest RING records, from its count `first` on; a frame, (1, 1), tells whose it is."""
+    store = np.zeros(RING * ACTORS, FIELDS)
     for actor in range(ACTORS):
         for count in range(first, first + RING):
             record = store[actor * RING + count % RING]
             record["count"], record["episode_step"], record["k"] = count, step_of(actor, count), K
-            record["frame"] = frames[actor * RING + count % RING]
+            record["frame"] = pixel(actor, count)
     return store
 
 
@@ -37,12 +41,16 @@ def stack(store, actor: int, count: int, mistake: str = ""):
             last = -1
         shift = {"future": back - 3, "early": back + 1, "earlier": back + 1, "newest": 0, "repeat": min(back, step)}.get(mistake, back)
         slot = (0 if mistake in ("actor 0", "all of actor 0") else actor * RING) + (count - shift) % RING
-        shows = store["episode_step"][slot] <= step if mistake == "guess" else back <= last
+        shows = {"guess": store["episode_step"][slot] <= step, "own steps": back <= store["episode_step"][slot],
+                 "slots": back <= step_of(actor, count - K)}.get(mistake, back <= last)
         stacked.append(int(store["frame"][slot, 0, 0]) if shows else 0)
     return stacked[::-1] if mistake == "reversed" else stacked
 
 
+WHICH_STEP = ("Is the episode_step that of this actor's record `count`, in the slot ring + count % args.ring_size? It is not that "
+              "of actor 0, nor each frame's own, nor, where gather asks for the next states, that of `slots`.")
 MISTAKES = {
+    **dict.fromkeys(("step of actor 0", "own steps", "slots"), WHICH_STEP),
     "no zeros": "The frames before a game's first belong to the game before: they must be zeros.",
     "more": "One zero too many: a game's step t has t + 1 frames of its own.",
     "less": "One zero too few: the last frame of the game before is in the stack.",
@@ -54,7 +62,6 @@ MISTAKES = {
     "future": "These are the frames t to t+3; t-3 to t are meant.",
     "newest": "All four are the newest frame; frames t-3 to t are meant.",
     "all of actor 0": "This is a record of actor 0: add `ring`, the first slot of the actor's own.",
-    "step of actor 0": "The episode_step is that of actor 0: add `ring` there, too.",
     "guess": "The frames' own steps do not tell where the game began (the game before may be short): this record's do.",
     "actor 0": "These are frames of actor 0: add `ring`, the first slot of the actor's own.",
 }
@@ -75,10 +82,12 @@ def check(student, pairs, first: int = 0, hint: str = ""):
             f"{(1, len(pairs), 4, 1, 1)}.")
         for i, (actor, count) in enumerate(pairs):
             count += later
-            wrong = {sentence: stack(store, actor, count, mistake) for mistake, sentence in MISTAKES.items()}
+            state = np.array(states)[0, i, :, 0, 0]
+            hits = [text for mistake, text in MISTAKES.items() if same(state, stack(store, actor, count, mistake))]
             try:
-                expect(np.array(states)[0, i, :, 0, 0], stack(store, actor, count), f"the {name} (numbers for frames) of "
-                       f"actor {actor}'s record {count}, step {step_of(actor, count)} of its game,", wrong)
+                expect(state, stack(store, actor, count), f"the {name} of actor {actor}'s "
+                       f"record {count}, step {step_of(actor, count)} of its game, (a frame is one pixel here: record c of actor "
+                       f"a is 80 a + c + {pixel(0, 0)}; 0 is no record)", {hits[0]: state} if hits else {})
             except AssertionError as error:
                 raise AssertionError(f"{error} {hint}") from None
 
@@ -119,4 +128,4 @@ def test_two_batches(student):
     assert np.shape(states) == (3, 2, 4, 1, 1), f"counts (3, 2) gave the shape {np.shape(states)}."
     expect(np.array(states)[..., 0, 0], [[stack(store, 1, count) for count in row] for row in counts],
            "The states of counts (3, 2)")
-    assert states.dtype == np.uint8, f"The frames came as {states.dtype}, where uint8 is a quarter of the bytes."
+    assert states.dtype == np.uint8, f"The frames came as {states.dtype}; they keep the store's type, uint8, which is small."

@@ -21,7 +21,7 @@ def example():
 
 
 def test_high_enough(student):
-    """1 point: a positive rbar, and every evaluation is far above it, or far below."""
+    """1 point: a positive rbar; the evaluations are far above it, far below, or none."""
     rbar, ratio = example()
     check(student, [3 * rbar] * 3, rbar, ratio, 3, True, "Three evaluations in a row are far above alpha rbar, and patience is 3.")
     check(student, [rbar / 3] * 9, rbar, ratio, 3, False, "All evaluations are far below rbar.")
@@ -29,7 +29,7 @@ def test_high_enough(student):
 
 
 def test_ratio(student):
-    """1 point: the threshold is alpha times rbar, and reaching it is enough."""
+    """1 point: where rbar is positive, the threshold is alpha times rbar, and reaching it is enough."""
     rbar, ratio = example()
     check(student, [rbar * (1 + ratio) / 2] * 5, rbar, ratio, 3, False,
           "These are above rbar, but below alpha rbar: is the ratio used?")
