@@ -50,7 +50,6 @@ def stack(store, actor: int, count: int, mistake: str = ""):
 WHICH_STEP = ("Is the episode_step that of this actor's record `count`, in the slot ring + count % args.ring_size? It is not that "
               "of actor 0, nor each frame's own, nor, where gather asks for the next states, that of `slots`.")
 MISTAKES = {
-    **dict.fromkeys(("step of actor 0", "own steps", "slots"), WHICH_STEP),
     "no zeros": "The frames before a game's first belong to the game before: they must be zeros.",
     "more": "One zero too many: a game's step t has t + 1 frames of its own.",
     "less": "One zero too few: the last frame of the game before is in the stack.",
@@ -64,6 +63,7 @@ MISTAKES = {
     "all of actor 0": "This is a record of actor 0: add `ring`, the first slot of the actor's own.",
     "guess": "The frames' own steps do not tell where the game began (the game before may be short): this record's do.",
     "actor 0": "These are frames of actor 0: add `ring`, the first slot of the actor's own.",
+    **dict.fromkeys(("step of actor 0", "own steps", "slots"), WHICH_STEP),
 }
 
 
