@@ -346,19 +346,19 @@ def allowed_step(start_step: int, sampled: int, args: Args) -> int:
 
 class PrioritizedReplay:
     """The index of the Replay Memory, served by a manager process; frames and returns lie in the store."""
-    def __init__(self, args: Args, state: dict):
-        self.args, self.state, self.lock = args, state, threading.Lock()  # each client has a thread here
+    def __init__(self, args: Args, progress: dict):
+        self.args, self.progress, self.lock = args, progress, threading.Lock()  # a thread for each client
         self.tree = SumTree(args.capacity)
         self.counts = np.full(args.capacity, -1)  # -1: the slot cannot be sampled
         self.next_counts, self.sampled, self.events = [0] * args.num_actors, 0, []
-        self.start_step = state["global_step"]
+        self.start_step = progress["global_step"]
         self.rng = np.random.default_rng([args.seed, self.start_step])
 
     def join(self, index: int) -> tuple[int, int, list]:
         """An actor starts, past what a dead one may have half written: (first count, step, evaluations)."""
         with self.lock:
             self._remove_old(index, self.next_counts[index] + self.args.block_size)
-            return self.next_counts[index], self.state["global_step"], self.state["evaluations"]
+            return self.next_counts[index], self.progress["global_step"], self.progress["evaluations"]
 
     def add(self, index: int, next_count: int, counts, priorities, is_prior, episodes) -> tuple[int, list]:
         """Alg. 2, an actor's block: counts, priorities (m,); returns (global step, evaluations so far)."""
@@ -367,24 +367,24 @@ class PrioritizedReplay:
             self.counts[slots] = counts
             self.tree.set(slots, (priorities + 1e-6) ** self.args.per_alpha)
             self._remove_old(index, max(next_count, self.next_counts[index]))
-            self.state["global_step"] += len(counts)
-            self.state["prior_steps"] += len(counts) * is_prior
+            self.progress["global_step"] += len(counts)
+            self.progress["prior_steps"] += len(counts) * is_prior
             self.events += [("episode", is_prior, *episode) for episode in episodes]
-            return self.state["global_step"], self.state["evaluations"]
+            return self.progress["global_step"], self.progress["evaluations"]
 
     def sample(self, slots, counts, priorities) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict, list]:
         """Alg. 3: takes new priorities (m,); gives n >= 0 batches: slots, counts, weights (n, B)."""
         with self.lock:
             current = self.counts[slots] == counts  # else it has been overwritten since
             self.tree.set(slots[current], (priorities[current] + 1e-6) ** self.args.per_alpha)
-            inserted, size = self.state["global_step"] - self.start_step, self.args.batch_size
+            inserted, size = self.progress["global_step"] - self.start_step, self.args.batch_size
             n = batches_due(inserted, self.sampled, self.args) * bool(self.tree.nodes[1])
             strata = (np.arange(size) + self.rng.random((n, size))) / size  # a draw from each [PER, 3.3]
             slots = self.tree.find((strata * self.tree.nodes[1]).ravel()).reshape(n, size)
             weights = importance_weights(self.tree.nodes[self.tree.leaves + slots], self.args.per_beta)
             self.sampled += slots.size
             events, self.events = self.events, []
-            return slots, self.counts[slots], weights.astype(np.float32), self.state, events
+            return slots, self.counts[slots], weights.astype(np.float32), self.progress, events
 
     def _remove_old(self, index: int, next_count: int) -> None:
         """Alg. 3, "periodically remove old experience": all that needs a slot which the next block fills."""
@@ -398,7 +398,7 @@ class PrioritizedReplay:
         with self.lock:
             self.events.append((kind, *event))
             if kind == "evaluation":
-                self.state["evaluations"].append(float(event[1].mean()))
+                self.progress["evaluations"].append(float(event[1].mean()))
 
 # ------------------------------------------------------------------------------------------- Learner (Alg. 3)
 def gather(store: np.ndarray, slots, counts, weights, args: Args) -> tuple[np.ndarray, ...]:
@@ -454,26 +454,26 @@ class DQN:
 
 
 def learner(args: Args, agent, replay, store: np.ndarray, board: np.ndarray):
-    """Alg. 3, until all steps have their updates; yields state, events, metrics, updates after each call."""
+    """Alg. 3, until all steps have their updates; yields progress, events, metrics, updates each time."""
     slots, counts, priorities, metrics = np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0), {}
     start_step, sampled = int(board["global_step"]), 0
     while True:
         # "Sample a prioritized batch", many at once; "update priorities", of those of the call before
-        slots, counts, weights, state, events = replay.sample(slots.ravel(), counts.ravel(), priorities)
+        slots, counts, weights, progress, events = replay.sample(slots.ravel(), counts.ravel(), priorities)
         sampled += slots.size
-        board["global_step"] = state["global_step"]
+        board["global_step"] = progress["global_step"]
         board["allowed_step"] = allowed_step(start_step, sampled, args)
         batches, td_errors = gather(store, slots, counts, weights, args), []
         for batch in zip(*(torch.from_numpy(column).to(agent.device) for column in batches)):
-            td_error, metrics = agent.update(batch, state["global_step"])
+            td_error, metrics = agent.update(batch, progress["global_step"])
             td_errors.append(td_error)
             if agent.updates % args.publish_frequency == 0:
                 publish(board, agent.online, agent.average)
         priorities = torch.cat(td_errors).abs().cpu().numpy() if td_errors else np.zeros(0)
         if not (priorities < 1e18).all():  # so that its square is finite in float32
             sys.exit(f"error: the loss of update {agent.updates:,} is not finite; lower the learning rate")
-        yield state, events, metrics, len(td_errors)
-        if state["global_step"] >= args.total_timesteps and (not td_errors or args.samples_per_insert == 0):
+        yield progress, events, metrics, len(td_errors)
+        if board["global_step"] >= args.total_timesteps and (not td_errors or args.samples_per_insert == 0):
             return
 
 # ----------------------------- From here on no paper: shared memory, processes, checkpoints, log, main ------
@@ -560,7 +560,7 @@ def run_child(work, args: Args, index: int, prior: str | None, replay, *memory) 
         os._exit(0)  # not to be started again
 
 
-def run_processes(args: Args, works: list, state: dict, *memory):
+def run_processes(args: Args, works: list, progress: dict, *memory):
     """Starts manager and works, each a process; yields the replay; at each call starts the killed again."""
     context = mp.get_context("forkserver" if sys.platform == "linux" else "spawn")
     context.set_forkserver_preload(PRELOAD)  # imported once: then a child starts in a tenth of a second
@@ -569,7 +569,7 @@ def run_processes(args: Args, works: list, state: dict, *memory):
     manager, children, kills = managers.BaseManager(ctx=context), [None] * len(works), []
     signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)  # children inherit it: Ctrl-C is the learner's
     manager.start(end_with_learner, (util.get_temp_dir(),))
-    replay = manager.PrioritizedReplay(args, state)
+    replay = manager.PrioritizedReplay(args, progress)
     while True:
         for index, (child, (work, prior)) in enumerate(zip(children, works)):
             if child and child.exitcode not in (None, 0):
@@ -588,10 +588,10 @@ def run_processes(args: Args, works: list, state: dict, *memory):
         signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
 
 
-def take_turns(args: Args, works: list, state: dict, *memory):
+def take_turns(args: Args, works: list, progress: dict, *memory):
     """--sync: works in this process; yields the replay, and at each call lets each do a block."""
     store, (board,) = (np.frombuffer(arena.buffer, dtype) for arena, dtype in memory)
-    replay, steps = PrioritizedReplay(args, state), [0] * len(works)
+    replay, steps = PrioritizedReplay(args, progress), [0] * len(works)
     turns = [work(args, index, prior, replay, store, board) for index, (work, prior) in enumerate(works)]
     while True:
         yield replay
@@ -621,12 +621,12 @@ def load(path: str | Path, env_id: str = "", **parts) -> dict:
         sys.exit(f"error: {path} does not fit {env_id or 'this script'}: {error!r:.150}")
 
 
-def save_agent(args: Args, path: Path, agent, state: dict, final_return: float | None = None) -> None:
+def save_agent(args: Args, path: Path, agent, progress: dict, final_return: float | None = None) -> None:
     """Writes what --resume, --evaluate and, as a prior, another run need; never half a file."""
     if not all(tensor.isfinite().all() for tensor in agent.online.parameters()):
         sys.exit(f"error: the weights are not finite, by update {agent.updates:,}; they are not saved")
-    average_return = [-1e9, *state["evaluations"]][-1] if final_return is None else final_return
-    torch.save({**{name: part.state_dict() for name, part in agent.parts.items()}, **state,
+    average_return = [-1e9, *progress["evaluations"]][-1] if final_return is None else final_return
+    torch.save({**{name: part.state_dict() for name, part in agent.parts.items()}, **progress,
                 "format": CHECKPOINT_FORMAT, "algo": ALGO, "env_id": args.env_id, "args": asdict(args),
                 "average_return": average_return, "updates": agent.updates}, whole := io.BytesIO())
     with open(path.with_suffix(".tmp"), "wb") as file:
@@ -647,16 +647,16 @@ def find_priors(args: Args, network: nn.Module) -> list[tuple[str, float]]:
 # ------------------------------------------------------------------------------------------------------- Main
 class Log:
     """TensorBoard and the progress lines; only the learner's process writes them."""
-    def __init__(self, args: Args, run: Path, state: dict, priors: list[tuple[str, float]]):
-        self.args, self.acting, self.before = args, priors, (time.monotonic(), state["global_step"], 0)
+    def __init__(self, args: Args, run: Path, progress: dict, priors: list[tuple[str, float]]):
+        self.args, self.acting, self.before = args, priors, (time.monotonic(), progress["global_step"], 0)
         threading.excepthook = lambda _: None  # what fails in TensorBoard's thread, our next call raises too
-        self.writer = SummaryWriter(run, purge_step=state["global_step"] + 1 if args.resume else None)
+        self.writer = SummaryWriter(run, purge_step=progress["global_step"] + 1 if args.resume else None)
         rows = "\n".join(f"|{name}|{value}|" for name, value in asdict(args).items())
         self.writer.add_text("args", f"|setting|value|\n|-|-|\n{rows}")
 
-    def __call__(self, state: dict, events: list, metrics: dict, updates: int) -> None:
+    def __call__(self, progress: dict, events: list, metrics: dict, updates: int) -> None:
         """Writes the events of one call to the replay; every LOG_SECONDS also losses and rates."""
-        write, step, evaluations = self.writer.add_scalar, state["global_step"], state["evaluations"]
+        write, step, evaluations = self.writer.add_scalar, progress["global_step"], progress["evaluations"]
         acting = [(path, rbar) for path, rbar in self.acting if not surpassed(
             evaluations, rbar, self.args.retire_ratio, self.args.retire_patience)]
         for kind, *event in events:
@@ -677,7 +677,7 @@ class Log:
             return
         self.before, left = now, max(0, self.args.total_timesteps - step) * seconds / max(1, steps) / 60
         for name, value in {"charts/SPS": steps / seconds, "throughput/updates": updates,
-                            "priors/steps": state["prior_steps"], **metrics}.items():
+                            "priors/steps": progress["prior_steps"], **metrics}.items():
             write(name, float(value), step)
         print(f"step {step:,} of {self.args.total_timesteps:,} | {steps / seconds:.0f} steps/s | "
               f"{made / seconds:.0f} updates/s | greedy return {(evaluations or ['none'])[-1]:.5} | "
@@ -742,12 +742,12 @@ def main(args: Args) -> None:
     priors, agent = find_priors(args, network), DQN(args, env, device, 1 if args.sync else cores)
     run = Path(args.resume or f"runs/{args.env_id.replace('/', '-')}__{ALGO}__prior{args.num_prior_actors}"
                               f"__{args.seed}__{time.time_ns() // 10**6}")
-    state = {"global_step": 0, "prior_steps": 0, "evaluations": []}
+    progress = {"global_step": 0, "prior_steps": 0, "evaluations": []}
     if args.resume:
         saved = load(run / "agent.pt", args.env_id, **agent.parts)
-        state, agent.updates = {name: saved[name] for name in state}, saved["updates"]
+        progress, agent.updates = {name: saved[name] for name in progress}, saved["updates"]
     run.mkdir(parents=True, exist_ok=bool(args.resume))
-    log, stop, saved_at = Log(args, run, state, priors), [], -float("inf")
+    log, stop, saved_at = Log(args, run, progress, priors), [], -float("inf")
     for number in STOP_SIGNALS:
         signal.signal(number, lambda number, frame: stop.append(number))
     sizes = [sum(tensor.numel() for tensor in net.parameters()) for net in (agent.online, agent.average)]
@@ -756,21 +756,21 @@ def main(args: Args) -> None:
         ("version", int), ("global_step", int), ("allowed_step", int),
         ("newest", np.float32, sizes[:1]), ("average", np.float32, sizes[1:])])
     store, (board,) = (np.frombuffer(arena.buffer, dtype) for arena, dtype in memory)
-    board["global_step"] = state["global_step"]
-    board["allowed_step"] = allowed_step(state["global_step"], 0, args)
+    board["global_step"] = progress["global_step"]
+    board["allowed_step"] = allowed_step(progress["global_step"], 0, args)
     publish(board, agent.online, agent.average)
-    print(f"{run} from step {state['global_step']:,} | learner on {device}"
+    print(f"{run} from step {progress['global_step']:,} | learner on {device}"
           f"{', for shorter runs see the top of the script' * (device.type == 'cpu')}", flush=True)
     works = [(actor, file) for file, _ in [(None, 0)] * args.num_nature_actors + priors] + [(evaluator, None)]
     try:
-        others = (take_turns if args.sync else run_processes)(args, works, state, *memory)
-        for state, events, metrics, updates in learner(args, agent, next(others), store, board):
-            log(state, events, metrics, agent.updates)
+        others = (take_turns if args.sync else run_processes)(args, works, progress, *memory)
+        for progress, events, metrics, updates in learner(args, agent, next(others), store, board):
+            log(progress, events, metrics, agent.updates)
             if stop or time.monotonic() - saved_at > SAVE_SECONDS:
-                save_agent(args, run / "agent.pt", agent, state)
+                save_agent(args, run / "agent.pt", agent, progress)
                 saved_at = time.monotonic()
             if stop:
-                print(f"\nstopped at step {state['global_step']:,}; go on with "
+                print(f"\nstopped at step {progress['global_step']:,}; go on with "
                       f"`python {Path(__file__).name} --resume {run}`")
                 sys.exit(128 + stop[0])
             next(others)
@@ -783,11 +783,11 @@ def main(args: Args) -> None:
             child.join()
     for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_DFL)
-    save_agent(args, run / "agent.pt", agent, state)
+    save_agent(args, run / "agent.pt", agent, progress)
     network.load_state_dict(agent.average.state_dict())
     final_return = measure(args, run / "agent.pt", network, run / "agent.gif")
-    save_agent(args, run / "agent.pt", agent, state, final_return)
-    log.writer.add_scalar("charts/final_return", final_return, state["global_step"])
+    save_agent(args, run / "agent.pt", agent, progress, final_return)
+    log.writer.add_scalar("charts/final_return", final_return, progress["global_step"])
     log.writer.close()
 
 

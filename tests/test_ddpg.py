@@ -270,17 +270,17 @@ def test_a_prior_actor_retires_in_the_middle_of_its_life_and_at_a_restart_knows_
 
     def actions_of_a_block():
         before = replay.next_counts[1]
-        assert next(acting) == replay.state["global_step"]
+        assert next(acting) == replay.progress["global_step"]
         counts = np.arange(before, replay.next_counts[1])
         return set(store["action"][args.ring_size + counts % args.ring_size].ravel().tolist())
 
-    assert actions_of_a_block() == {3.0} and replay.state["prior_steps"] == replay.state["global_step"] > 0
+    assert actions_of_a_block() == {3.0} and replay.progress["prior_steps"] == replay.progress["global_step"] > 0
     for r in (11.0, 9.0, 10.6):  # 10.5 must be reached twice in a row
         replay.report("evaluation", 0, np.array([r]))
         assert actions_of_a_block() == {3.0}
     replay.report("evaluation", 0, np.array([10.5]))
-    steps = replay.state["prior_steps"]
-    assert actions_of_a_block() == {0.0} and replay.state["prior_steps"] == steps
+    steps = replay.progress["prior_steps"]
+    assert actions_of_a_block() == {0.0} and replay.progress["prior_steps"] == steps
     acting = ca2e.actor(args, 1, path, replay, store, board)  # its successor
     next(acting)
-    assert actions_of_a_block() == {0.0} and replay.state["prior_steps"] == steps
+    assert actions_of_a_block() == {0.0} and replay.progress["prior_steps"] == steps

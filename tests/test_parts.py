@@ -276,7 +276,7 @@ def test_learned_priorities_replace_the_first_late_ones_are_dropped_and_old_expe
     replay.add(1, 110, 100 + np.arange(7), np.full(7, 2.0), False, [])
     learned(103, 3, 7.0)
     assert leaves[103] == pytest.approx(2.0) and replay.counts[103] == 103
-    assert replay.state["global_step"] == 104
+    assert replay.progress["global_step"] == 104
 
 
 def test_an_actor_that_starts_again_skips_what_the_dead_may_have_written_and_a_late_block_is_harmless():

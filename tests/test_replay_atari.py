@@ -71,7 +71,7 @@ def test_sampled_states_equal_the_environments_own_stacks(env_id, monkeypatch):
     everything = [step for steps in seen.values() for step in steps.values()]
     games = sum(step[5] for step in everything)
     assert games > 0 and sum(step[4] == 0 for step in everything) == games + 2
-    assert replay.state["global_step"] == len(everything) - games - 2 * 3  # but the newest three of each
+    assert replay.progress["global_step"] == len(everything) - games - 2 * 3  # but the newest three of each
     if "Breakout" in env_id:
         for steps in seen.values():  # the game waits for FIRE after a lost life: the actor presses it
             pressed = [steps[count + 1][1] for count in steps if steps[count][3] and count + 1 in steps

@@ -485,7 +485,7 @@ SAMPLE = "replay.sample(slots.ravel(), counts.ravel(), priorities)"
 PUBLISH = """        if agent.updates % args.publish_frequency == 0:
             publish(board, agent.online, agent.average)
 """
-END = """    if state["global_step"] >= args.total_timesteps and (not td_errors or args.samples_per_insert == 0):
+END = """    if board["global_step"] >= args.total_timesteps and (not td_errors or args.samples_per_insert == 0):
         return"""
 for phrase, edit in {
     "the priorities are never updated": (SAMPLE, "replay.sample(np.zeros(0, int), np.zeros(0, int), np.zeros(0))"),
@@ -501,7 +501,7 @@ for phrase, edit in {
     "batches were due until the sixth": (" and (not td_errors or args.samples_per_insert == 0)", ""),
     "always due: it must end all the same": ("(not td_errors or args.samples_per_insert == 0)", "not td_errors"),
     "would wait for ever": ('    board["allowed_step"] = allowed_step(start_step, sampled, args)\n', ""),
-    "board's global_step": ('    board["global_step"] = state["global_step"]\n', ""),
+    "board's global_step": ('    board["global_step"] = progress["global_step"]\n', ""),
     "the step at which this learner began": ('int(board["global_step"]), 0\n', "0, 0\n"),
     "TD errors of nan": ("if not (priorities < 1e18).all():", "if (priorities > 1e18).any():"),
     "it yielded [0, 2, 3]": ("metrics, len(td_errors)\n", "metrics, agent.updates\n"),
@@ -511,47 +511,47 @@ for phrase, edit in {
     wrong("learner", DDPG, phrase, edit)
 wrong("learner", DDPG, "begin with np.zeros(0, np.int64)", ("np.zeros(0, np.int64), np.zeros(0, np.int64)", "np.zeros(0), np.zeros(0)"))
 wrong("learner", DDPG, "The batch is not on agent.device", (".to(agent.device)", ""))
-wrong("learner", DDPG, "The order is: state (a dict), events (a list)", ("yield state, events,", "yield events, state,"))
+wrong("learner", DDPG, "The order is: progress (a dict), events (a list)", ("yield progress, events,", "yield events, progress,"))
 right("learner", DDPG, """
     nothing = np.zeros(0, np.int64)
     told, metrics, sampled, began = (nothing, nothing, np.zeros(0)), {}, 0, int(board["global_step"])
     while True:
-        slots, counts, weights, state, events = replay.sample(*told)
+        slots, counts, weights, progress, events = replay.sample(*told)
         sampled += slots.size
-        board["global_step"], board["allowed_step"] = state["global_step"], allowed_step(began, sampled, args)
+        board["global_step"], board["allowed_step"] = progress["global_step"], allowed_step(began, sampled, args)
         columns = [torch.from_numpy(column).to(agent.device) for column in gather(store, slots, counts, weights, args)]
         priorities = []
         for i in range(len(slots)):
-            errors, metrics = agent.update([column[i] for column in columns], state["global_step"])
+            errors, metrics = agent.update([column[i] for column in columns], progress["global_step"])
             priorities += errors.abs().tolist()
             if agent.updates % args.publish_frequency == 0:
                 publish(board, agent.online, agent.average)
         if not np.isfinite(priorities).all():
             sys.exit("error: the loss is not finite; lower the learning rate")
         told = slots.reshape(-1), counts.reshape(-1), np.array(priorities)
-        yield state, events, metrics, len(slots)
-        if state["global_step"] >= args.total_timesteps and (len(slots) == 0 or not args.samples_per_insert):
+        yield progress, events, metrics, len(slots)
+        if board["global_step"] >= args.total_timesteps and (len(slots) == 0 or not args.samples_per_insert):
             return
 """)
 right("learner", DQN, """
     slots = counts = np.zeros((0, 1), np.int64)
     errors, metrics, start, total, done = np.zeros(0), {}, int(board["global_step"]), 0, False
     while not done:
-        slots, counts, weights, state, events = replay.sample(slots.flatten(), counts.flatten(), abs(errors))
+        slots, counts, weights, progress, events = replay.sample(slots.flatten(), counts.flatten(), abs(errors))
         total = total + slots.shape[0] * (slots.shape[1] if slots.ndim > 1 else 0)
         board["allowed_step"] = allowed_step(start, total, args)
-        board["global_step"] = state["global_step"]
+        board["global_step"] = progress["global_step"]
         arrays, made = gather(store, slots, counts, weights, args), []
         for row in range(slots.shape[0]):
             batch = [torch.as_tensor(array[row]).to(agent.device) for array in arrays]
-            error, metrics = agent.update(batch, state["global_step"])
+            error, metrics = agent.update(batch, progress["global_step"])
             made.append(error.cpu().numpy())
             if not agent.updates % args.publish_frequency:
                 publish(board, agent.online, agent.average)
         errors = np.concatenate(made) if made else np.zeros(0)
         if not np.all(abs(errors) < 1e18):
             sys.exit("error: the loss is not finite")
-        yield state, events, metrics, len(made)
-        over = state["global_step"] >= args.total_timesteps
+        yield progress, events, metrics, len(made)
+        over = progress["global_step"] >= args.total_timesteps
         done = over and (not made or args.samples_per_insert == 0)
 """)

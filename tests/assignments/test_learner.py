@@ -94,15 +94,15 @@ def run(student, plan, total=140, samples_per_insert=8.0, frequency=2, calls=30,
 
 
 def test_yields(student):
-    """2 points: after each call it yields state, events, metrics, and the number of updates made."""
+    """2 points: after each call it yields progress, events, metrics, and the number of updates made."""
     seen = run(student, [0, 2, 1], calls=3)
     assert all(isinstance(answer, tuple) and len(answer) == 4 for answer in seen.answers), (
-        "It yields four things: state, events, metrics, the number of updates.")
+        "It yields four things: progress, events, metrics, the number of updates.")
     assert all(isinstance(answer[0], dict) and isinstance(answer[1], list) for answer in seen.answers), (
-        "The order is: state (a dict), events (a list), metrics, the number of updates.")
+        "The order is: progress (a dict), events (a list), metrics, the number of updates.")
     updates = [int(answer[3]) for answer in seen.answers]
     assert updates == [0, 2, 1], f"Of 0, 2 and 1 batches it yielded {updates} as the numbers of updates."
-    assert [answer[0]["global_step"] for answer in seen.answers] == [110, 120, 130], "The state is the replay's answer."
+    assert [answer[0]["global_step"] for answer in seen.answers] == [110, 120, 130], "The progress is the replay's answer."
     assert [answer[1] for answer in seen.answers] == [[("event", i)] for i in (1, 2, 3)], (
         "The events are those of this call, each once.")
     losses = [float(answer[2].get("losses/td_loss", -1)) for answer in run(student, [2, 0, 1], calls=3).answers]
@@ -116,7 +116,7 @@ def test_update(student):
     seen = run(student, [2, 0, 1], calls=3)
     assert seen.agent.updates == 3, f"Three batches gave {seen.agent.updates} updates."
     assert seen.agent.steps == [110, 110, 130], (
-        f"agent.update got the global steps {seen.agent.steps}; [110, 110, 130] is right, those of the replay's state.")
+        f"agent.update got the global steps {seen.agent.steps}; [110, 110, 130] is right, those of the replay's progress.")
 
 
 def test_device(student):
