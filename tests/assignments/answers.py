@@ -3,7 +3,7 @@
 A right answer is a whole body, written in another way than the reference. A wrong one is the reference with one slip.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from textwrap import dedent
 
 from common import CONCEPTS, DDPG, DQN, ROOT, find_function
@@ -13,8 +13,22 @@ from common import CONCEPTS, DDPG, DQN, ROOT, find_function
 class Answer:
     concept: str
     script: str
-    body: str
+    given: str  # the body; "": the reference's, with edits
     phrase: str | None  # that the grader's message must hold; None: the answer is right
+    edits: tuple = field(default=())
+
+    @property
+    def body(self) -> str:
+        if self.given:
+            return self.given
+        source = (ROOT / self.script).read_text()
+        function = find_function(source, CONCEPTS[self.concept][self.script])
+        first = function.body[1 if self.concept != "stack_frames" else 0]  # after the docstring
+        body = dedent("\n".join(source.splitlines()[first.lineno - 1:function.end_lineno]))
+        for old, new in self.edits:
+            assert body.count(old) == 1, (self.concept, self.script, old)
+            body = body.replace(old, new)
+        return body
 
 
 ANSWERS = []
@@ -27,14 +41,7 @@ def right(concept: str, script: str, body: str) -> None:
 def wrong(concept: str, scripts: str | tuple, phrase: str, *edits: tuple[str, str]) -> None:
     """The reference's body with each old text replaced by the new one."""
     for script in [scripts] if isinstance(scripts, str) else scripts:
-        source = (ROOT / script).read_text()
-        function = find_function(source, CONCEPTS[concept][script])
-        first = function.body[1 if concept != "stack_frames" else 0]  # after the docstring
-        body = dedent("\n".join(source.splitlines()[first.lineno - 1:function.end_lineno]))
-        for old, new in edits:
-            assert body.count(old) == 1, (concept, script, old)
-            body = body.replace(old, new)
-        ANSWERS.append(Answer(concept, script, body, phrase))
+        ANSWERS.append(Answer(concept, script, "", phrase, edits))
 
 
 BOTH = (DDPG, DQN)
@@ -150,7 +157,7 @@ for phrase, edit in {
     "begins the count anew, from 0": (COUNT, "in_a_row = in_a_row + 1 if r >= threshold else max(0, in_a_row - 1)"),
     "is patience used?": ("in_a_row == patience", "in_a_row == 1"),
     "and patience is 3": ("in_a_row == patience", "in_a_row > patience"),
-    "It returned None": ("return False", "pass"),
+    "It returned None: is there a return?": ("return False", "pass"),
     "looks only at the newest evaluations": ("in_a_row = 0\n", "in_a_row, evaluations = 0, evaluations[-patience:]\n"),
     "Their mean is high enough": ("in_a_row = 0\n", "in_a_row = 0\nreturn bool(len(evaluations) >= patience and "
                                   "np.mean(evaluations[-patience:]) >= threshold)\n"),

@@ -25,7 +25,7 @@ def blank(concept: str, folder: Path, script: str, again: bool = False) -> str:
     name, path, assigned = CONCEPTS[concept][script], folder / script, folder / "assigned.txt"
     given = assigned.read_text().splitlines() if assigned.exists() else []
     line = f"{concept} {script}"
-    if line in given and not again:
+    if line in given and path.exists() and not again:
         sys.exit(f"error: {concept} is in {path} already; --again throws away what you wrote there")
     source = (path if path.exists() else ROOT / script).read_text()
     try:
@@ -33,7 +33,7 @@ def blank(concept: str, folder: Path, script: str, again: bool = False) -> str:
             sys.exit(f"error: {path} has no function {name} any more")
         emptied = replace_body(source, name, f'raise NotImplementedError("yours to write: {concept}")')
     except SyntaxError as error:
-        sys.exit(f"error: {path} is no Python, see its line {error.lineno}; mend it first")
+        sys.exit(f"error: {path} is not valid Python (line {error.lineno}); mend it first")
     folder.mkdir(parents=True, exist_ok=True)
     path.write_text(emptied)
     assigned.write_text("\n".join(given + [line] * (line not in given)) + "\n")

@@ -26,7 +26,8 @@ BUGS = {
     "publish": Bug(
         [("if agent.updates % args.publish_frequency == 0:", "if agent.updates == args.publish_frequency:")],
         "The learner publishes once and never again. charts/eval_return and charts/episodic_return both stand still, as if "
-        "nothing were learned; but q_values rise: the learner does learn, from others' data, and tells no one."),
+        "nothing were learned; but q_values rise: the learner does learn, from others' data, and tells no one. So the final "
+        "20 episodes, played by the learner's own average, may be good."),
     "target": Bug(
         [("soft_update(self.target, self.online, tau=self.args.tau)",
           "soft_update(self.online, self.target, tau=self.args.tau)")],
@@ -35,21 +36,21 @@ BUGS = {
     "critic": Bug(
         [("        loss_theta.backward(inputs=self.theta)", "        loss_theta.backward()")],
         "The actor's loss also trains the critic, to call everything good: q_values pass 100, which no return can reach "
-        "(1 / (1 - gamma)), and go on rising; td_loss is a hundred times as large; the agent falls at once."),
+        "(1 / (1 - gamma)), and go on rising; td_loss is 20 to 300 times as large; the agent falls at once."),
     "action": Bug(
         [("store[\"action\"][slots], store[\"return\"]", "store[\"action\"][slots - 1], store[\"return\"]")],
         "Each state is paired with the action of the step before (Python takes slot -1 without a word). Nothing breaks; the "
         "critic learns, but not what an action does: q_values reach half of the healthy run's, and the agent hardly improves."),
     "gamma": Bug(
         [("        discount *= gamma\n", "        discount *= 1.0\n")],
-        "Nothing is discounted. The agent balances all the same, even sooner: only q_values tell, which pass 100, the most "
-        "that is possible with gamma = 0.99, and have no bound (without discount a pole that stays up is worth for ever)."),
+        "Nothing is discounted. The agent balances all the same. But q_values pass 100, the most that is possible with "
+        "gamma = 0.99, and go on rising: without discount a pole that stays up has infinite value. The losses rise with them."),
     "terminal": Bug(
         [("            return total, 0.0, k  #", "            return total, discount, k  #")],
         "The return bootstraps where the pole has fallen, as if the game went on. The agent balances all the same. But "
         "td_loss is a small part of the healthy run's, since a fall surprises no one, and q_values are higher."),
     "retire": Bug(
         [("policy = prior_actor if is_prior else online.actor", "policy = prior_actor if prior else online.actor")],
-        "A retired prior goes on playing the prior, but its steps are delivered as a nature actor's. priors/acting falls, and "
-        "the learner's greedy return is 1,000: yet charts/episodic_return is dragged down by episodes of 100 to 500."),
+        "A retired prior goes on playing the prior, but its steps are delivered as a nature actor's. priors/acting and the "
+        "greedy return are as in the healthy run: yet charts/episodic_return is dragged down by episodes of 100 to 500."),
 }

@@ -80,8 +80,10 @@ def import_script(path: Path):
 # --------------------------------------------------------------------------------------------------- Messages
 def numbers() -> np.random.Generator:
     """The numbers of a grader's examples; GRADE_SEED=7 in the environment gives others."""
-    seed = os.environ.get("GRADE_SEED", "0")
-    return np.random.default_rng(int(seed) if seed.isdigit() else sys.exit("error: GRADE_SEED must be a whole number"))
+    return np.random.default_rng(int(os.environ.get("GRADE_SEED", "0")))
+
+
+NONE = "It returned None: is there a return?"
 
 
 def plain(value):
@@ -111,8 +113,9 @@ def expect(actual, right, what: str, wrong: dict | None = None) -> None:
 
     wrong maps a sentence on each known mistake to the value that one gets by it.
     """
+    assert actual is not None, NONE
     array = plain(actual)
-    assert array is not None, f"{what} is {shown(actual)}, which is no number and no array."
+    assert array is not None, f"{what} is {shown(actual)}, which is neither a number nor an array."
     if not same(actual, right):
         hint = next((sentence for sentence, value in (wrong or {}).items() if same(array, value)), "")
         if not hint and array.shape != plain(right).shape:

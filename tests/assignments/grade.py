@@ -14,12 +14,13 @@ Grading runs the student's file. It takes no environment and no run; a test may 
 import contextlib
 import importlib
 import io
+import os
 import re
 import signal
 import sys
 from pathlib import Path
 
-from common import CONCEPTS, import_script, numbers, scripts_in
+from common import CONCEPTS, import_script, scripts_in
 
 SECONDS = 2  # for one test, and five times as long for importing the file
 
@@ -103,8 +104,8 @@ def grade(path: Path, concepts: list[tuple[str, str]]) -> list[tuple[str, str, i
     return results
 
 
-def wanted(path: Path, names: list[str]) -> list[tuple[str, str]]:
-    """Which concepts to grade in which script: those named, else those that blank.py gave out, else all."""
+def wanted(path: Path, names: list[str]) -> tuple[list, list]:
+    """The (concept, script) pairs to grade: those named, else those that blank.py gave out, else all; and those given out."""
     if not path.exists():
         sys.exit(f"error: there is no folder {path}; give the one that blank.py wrote to, as in `grade.py my_ca2e`")
     scripts, assigned = [script.name for script in scripts_in(path)], path / "assigned.txt"
@@ -115,16 +116,16 @@ def wanted(path: Path, names: list[str]) -> list[tuple[str, str]]:
     given = [tuple(line.split()) for line in assigned.read_text().splitlines()] if assigned.is_file() else []
     every = [(concept, script) for concept in CONCEPTS for script in scripts if script in CONCEPTS[concept]]
     chosen = [pair for pair in (given or every) if pair in every and (not names or pair[0] in names)]
-    return chosen or [pair for pair in every if pair[0] in names]
+    return chosen or [pair for pair in every if pair[0] in names], given or every
 
 
 def main() -> None:
     if len(sys.argv) < 2 or any(word.startswith("-") for word in sys.argv[1:]):
         return print(__doc__)
     path = Path(sys.argv[1]).resolve()
-    pairs, assigned = wanted(path, sys.argv[2:]), path / "assigned.txt"
-    given = [tuple(line.split()) for line in assigned.read_text().splitlines()] if assigned.is_file() else pairs
-    numbers()  # is GRADE_SEED one?
+    pairs, given = wanted(path, sys.argv[2:])
+    if not os.environ.get("GRADE_SEED", "0").isdigit():
+        sys.exit("error: GRADE_SEED must be a whole number")
     results = grade(path, pairs)
     for concept, script, earned, total, message in results:
         note = " (not given out by blank.py)" * ((concept, script) not in given)

@@ -294,7 +294,9 @@ def test_exploration(student):
 
 
 def test_fire(student):
-    """1 point: in CA2E-DQN the step after a lost life presses FIRE (in CA2E-DDPG there are no lives)."""
+    """1 point: in CA2E-DQN the step after a lost life presses FIRE (in CA2E-DDPG, without lives, nothing is special)."""
+    pressed = {action for game, t, action in play(student, 3).env.actions if t == 2}
     if is_dqn(student):
-        pressed = {action for game, t, action in play(student, 3).env.actions if t == 2}
         assert pressed == {3.0}, f"After a lost life the action was {pressed}; env.fire, 3 here, is meant."
+    else:
+        assert pressed == {1.0}, f"In step 2 of a game the action was {pressed}; {{1}} is right, the learner's."

@@ -1,7 +1,7 @@
 """actor_loss(actor, critic, states) -> a scalar: minus the mean of q(s, pi(s))."""
 
 import torch
-from common import expect, numbers
+from common import NONE, expect, numbers
 
 
 class Actor(torch.nn.Module):
@@ -61,6 +61,7 @@ def test_gradient(student):
     states, actor, critic = example()
     s = states.flatten()
     loss = student.actor_loss(actor, critic, states)
+    assert loss is not None, NONE
     assert getattr(loss, "requires_grad", False), (
         "The loss has no gradient: the actor learns through q(s, pi(s)), so no detach, no no_grad, no numpy.")
     loss.backward()
@@ -73,6 +74,6 @@ def test_gradient(student):
 def test_critic_stays(student):
     """1 point: the critic, which another loss trains, stays as it is."""
     states, actor, critic = example()
-    student.actor_loss(actor, critic, states)
+    assert student.actor_loss(actor, critic, states) is not None, NONE
     assert critic.omega.requires_grad, "It switched off the critic's gradients, for good: the critic's own loss needs them."
     assert critic.omega.item() == 1.0, "It changed the critic."

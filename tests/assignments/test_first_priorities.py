@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import torch
-from common import expect, numbers
+from common import NONE, expect, numbers
 
 K = np.array([2, 1, 2])  # the second window is short, since the game was truncated; the third one terminates
 
@@ -73,6 +73,7 @@ def outcome(student):
 def test_shape(student):
     """1 point: a priority for each transition, none for the states after the last."""
     answer, right, _, _ = outcome(student)
+    assert answer is not None, NONE
     assert np.shape(answer) == (3,), (
         f"Of three transitions (and the two states after them), the shape {np.shape(answer)} came; (3,) is meant.")
 

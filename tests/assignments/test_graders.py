@@ -8,7 +8,7 @@ import types
 from pathlib import Path
 
 import pytest
-from answers import ANSWERS
+from answers import ANSWERS, Answer
 from bugs import BUGS
 from common import CONCEPTS, DDPG, DQN, ROOT, find_function, replace_body
 from experiment import EXPERIMENTS, permutation_p
@@ -52,6 +52,14 @@ def test_an_answer_is_graded_as_it_should_be(number):
         assert earned < total and answer.phrase in message
 
 
+@pytest.mark.parametrize("concept", CONCEPTS)
+def test_a_function_that_does_nothing_earns_nothing(concept):
+    for script in CONCEPTS[concept]:
+        for body in ("return None", "pass"):
+            earned, _, message = grade_module(handed_in(Answer(concept, script, body, "")), concept, Path("answer"))
+            assert earned == 0 and message, (concept, script)
+
+
 def test_each_concept_has_four_wrong_answers_and_two_right_ones():
     for concept in CONCEPTS:
         own = [answer for answer in ANSWERS if answer.concept == concept]
@@ -82,7 +90,7 @@ BROKEN = {
     "another signature": ("def n_step_return(rewards: list[float], ", "def n_step_return(", "TypeError"),
     "a missing function": ("def n_step_return(", "def n_steps_return(", "has no attribute 'n_step_return'"),
     "exit in the function": ("    total, discount, k = 0.0, 1.0, 0\n", "    exit()\n", "called exit"),
-    "None": ("    return total, discount, k", "    return None", "returned None"),
+    "None": ("    return total, discount, k", "    return None", "It returned None"),
     "nothing written yet": ("    total, discount, k = 0.0, 1.0, 0\n", "    raise NotImplementedError('yours')\n", "Not written"),
     "an error of its own": ("    total, discount, k = 0.0, 1.0, 0\n", "    total, discount, k = 0.0, 1.0, rewards[9]\n",
                             "IndexError"),
@@ -121,7 +129,7 @@ def test_a_blank_keeps_signature_and_docstring_and_is_graded_with_nothing(concep
     assert ast.unparse(blank.body[-1]).startswith("raise NotImplementedError")
     before, after = path.read_text().split(f'raise NotImplementedError("yours to write: {concept}")')
     assert SOURCES[path.name].startswith(before.rstrip()) and SOURCES[path.name].endswith(after)  # nothing else is gone
-    ((_, _, earned, _, message),) = grade(tmp_path / "mine", wanted(tmp_path / "mine", []))
+    ((_, _, earned, _, message),) = grade(tmp_path / "mine", wanted(tmp_path / "mine", [])[0])
     assert earned == 0 and "Not written yet" in message
 
 

@@ -1,7 +1,7 @@
 """importance_weights(priorities (n, B), beta) -> (n, B): (N P(i))^-beta, each batch's largest scaled to 1."""
 
 import numpy as np
-from common import expect, numbers
+from common import NONE, expect, numbers
 
 
 def mistakes(p: np.ndarray, beta: float) -> dict:
@@ -40,6 +40,7 @@ def test_shape(student):
     """1 point: a weight for each priority."""
     p, beta = example()
     answer = student.importance_weights(p.copy(), beta)
+    assert answer is not None, NONE
     assert np.shape(answer) == (2, 3), f"Of (2, 3) priorities, weights of the shape {np.shape(answer)} came."
 
 
@@ -66,11 +67,12 @@ def test_uncorrected(student):
 def test_no_batches(student):
     """1 point: the learner may have to wait; then there are no batches, an array (0, B)."""
     answer = student.importance_weights(np.zeros((0, 3)), 0.4)
+    assert answer is not None, NONE
     assert np.shape(answer) == (0, 3), f"Of (0, 3) priorities, weights of the shape {np.shape(answer)} came."
 
 
 def test_input_stays(student):
     """1 point: the priorities, which the sum tree may still need, stay as they are."""
     p, beta = example()
-    student.importance_weights(given := p.copy(), beta)
+    assert student.importance_weights(given := p.copy(), beta) is not None, NONE
     assert np.array_equal(p, given), "It changed the priorities that it was given: write to a new array."

@@ -63,6 +63,7 @@ def test_copy(student):
 
 def test_stays_a_copy(student):
     """2 points: after a copy, the two networks still have memory of their own."""
+    check(student, 1.0)
     target, source = example()
     student.soft_update(target, source, 1.0)
     before = vector(target)
@@ -75,6 +76,7 @@ def test_stays_a_copy(student):
 
 def test_in_place(student):
     """2 points: the parameters stay the same objects: optimizers and others hold on to them."""
+    check(student, 0.25)
     target, source = example()
     held = list(target.parameters())
     student.soft_update(target, source, 0.25)

@@ -3,7 +3,7 @@
 from types import SimpleNamespace
 
 import numpy as np
-from common import expect, numbers, same
+from common import NONE, expect, numbers, same
 
 RING, ACTORS, K = 12, 3, 2
 FIELDS = [("count", int), ("action", int), ("return", np.float32), ("k", np.int32), ("discount", np.float32),
@@ -76,6 +76,7 @@ def check(student, pairs, first: int = 0, hint: str = ""):
     store = make_store(first)
     actors, counts = np.array(pairs).T
     batch = gather(student, store, (actors * RING + counts % RING)[None], counts[None])
+    assert batch[0] is not None, NONE
     for name, states, later in (("state", batch[0], 0), ("next state", batch[4], K)):
         assert np.shape(states) == (1, len(pairs), 4, 1, 1), (
             f"stack_frames gave the shape {np.shape(states)}; (n, B, 4, height, width) is meant, here "
@@ -99,7 +100,8 @@ def test_middle(student):
 
 def test_store_stays(student):
     """1 point: the zeros are in the copy; the store, which others read, stays as it is."""
-    gather(student, store := make_store(0), np.array([[RING + 7]]), np.array([[7]]))
+    states = gather(student, store := make_store(0), np.array([[RING + 7]]), np.array([[7]]))[0]
+    assert states is not None, NONE
     assert np.array_equal(store, make_store(0)), "It wrote into the store: copy the frames before you set zeros."
 
 

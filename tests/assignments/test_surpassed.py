@@ -1,6 +1,6 @@
 """surpassed(evaluations, average_return, ratio, patience) -> bool: has the learner surpassed this prior?"""
 
-from common import numbers
+from common import NONE, numbers
 
 
 def threshold(rbar, ratio):
@@ -9,7 +9,7 @@ def threshold(rbar, ratio):
 
 def check(student, evaluations, rbar, ratio, patience, right: bool, reason: str):
     answer = student.surpassed(list(evaluations), rbar, ratio, patience)
-    assert answer is not None, "It returned None: a branch has no return."
+    assert answer is not None, NONE
     assert bool(answer) == right, (
         f"surpassed({[round(r, 2) for r in evaluations]}, {rbar}, {ratio}, {patience}) is {answer}, where {right} is "
         f"right. {reason}")

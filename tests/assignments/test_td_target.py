@@ -2,7 +2,7 @@
 
 import numpy as np
 import torch
-from common import expect, numbers, same
+from common import NONE, expect, numbers, same
 
 
 class Table(torch.nn.Module):
@@ -122,6 +122,7 @@ def call(student):
 
 def test_shape(student):
     """1 point: a number for each of three transitions."""
+    assert call(student) is not None, NONE
     shape = tuple(getattr(call(student), "shape", ()))
     assert shape == (3,), (f"Of three transitions the shape {shape} came; (3,) is meant."
                            + " (B,) with (B, 1) gives (B, B) by broadcasting: squeeze what gather returns."
@@ -144,5 +145,6 @@ def test_terminal(student):
 def test_no_gradient(student):
     """1 point: the target is a constant, no gradient flows through it."""
     answer = call(student)
+    assert answer is not None, NONE
     assert not answer.requires_grad, (
         "The target carries a gradient: the update would also change the next state's value. See torch.no_grad.")
