@@ -1,9 +1,41 @@
-"""Draws every picture of benchmark/results again, from the CSVs there: python benchmark/figures.py (half a minute)."""
+"""Draws every picture of the results again, from their CSVs: python benchmark/figures.py (half a minute)."""
+
+import csv
+import sys
+
+import numpy as np
 
 import curves
 import figure3
 import inside
 import speed
+
+sys.path.insert(0, str(curves.RESULTS.parents[1] / "tests" / "assignments"))
+import experiment  # noqa: E402
+
+
+def experiments() -> None:
+    """tests/assignments/results/experiments.png: greedy returns; thin: each of five seeds; thick: their median."""
+    import matplotlib.pyplot as plt
+
+    rows = list(csv.DictReader(open(experiment.RESULTS)))
+    figure, axes = plt.subplots(2, 3, figsize=(13, 8), layout="constrained")
+    axes.flat[-1].axis("off")
+    for axis, (name, found) in zip(axes.flat, experiment.EXPERIMENTS.items()):
+        for arm, colour, line in zip(found.arms, curves.COLOURS, ("-", "--", "-.", ":")):
+            seeds = [np.array([pair.split(":") for pair in row["curve"].split()], float).T for row in rows
+                     if row["experiment"] == name and row["arm"] == arm]
+            for steps, returns in seeds:
+                axis.plot(steps / 1000, returns, color=colour, alpha=0.25, linewidth=0.8)
+            if seeds:
+                grid = seeds[0][0]
+                median = np.median([np.interp(grid, steps, returns) for steps, returns in seeds], 0)
+                axis.plot(grid / 1000, median, line, color=colour, linewidth=2, label=f"{arm}, {len(seeds)} seeds")
+        axis.set(title=name, xlabel="thousand steps of all actors")
+        axis.grid(alpha=0.3)
+        axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), fontsize=9)
+        axis.set_ylabel("greedy return")
+    figure.savefig(experiment.RESULTS.with_suffix(".png"), dpi=90)
 
 
 def main() -> None:
@@ -18,6 +50,7 @@ def main() -> None:
     figure3.ablations()
     inside.plot("hopper_ca2e_s1_1m", "hopper_no_prior_s1_1m", "reacher_ca2e_s1")
     speed.plot_scaling()
+    experiments()
 
 
 if __name__ == "__main__":

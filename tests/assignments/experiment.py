@@ -23,7 +23,7 @@ from common import DDPG, ROOT
 from runs import PENDULUM, commit, curves, run
 
 RESULTS = Path(__file__).parent / "results" / "experiments.csv"
-FIELDS = ["experiment", "arm", "seed", "mean", "reached", "final", "retired", "seconds", "commit", "command"]
+FIELDS = ["experiment", "arm", "seed", "mean", "reached", "final", "retired", "seconds", "commit", "command", "curve"]
 REACHER = ["--env-id", "Reacher-v5", "--sync", "--no-cuda", "--total-timesteps", "20000", "--learning-starts", "2000",
            "--tau", "0.005", "--critic-l2", "0", "--eval-frequency", "1000", "--eval-episodes", "20"]
 LITERAL = [("    threshold = average_return + (ratio - 1) * abs(average_return)", "    threshold = ratio * average_return")]
@@ -75,11 +75,12 @@ def measure(place: Path, goal: float) -> dict:
     steps, values = found["charts/eval_return"]
     both = [int(step) for step, one, two in zip(steps, values, values[1:]) if min(one, two) >= goal]
     acting_steps, acting = found["priors/acting"]
-    retired = "never" if acting.any() else ""  # "": there were no priors
+    retired = "never" if acting.any() else ""  # empty: there were no priors
     if acting.any() and (acting == 0).any():
         retired = int(acting_steps[acting == 0][0])
     return {"mean": round(float(values.mean()), 3), "reached": both[0] if both else "never", "retired": retired,
-            "final": round(float(found["charts/final_return"][1][-1]), 2)}
+            "final": round(float(found["charts/final_return"][1][-1]), 2),
+            "curve": " ".join(f"{step}:{value:.5g}" for step, value in zip(steps, values))}
 
 
 def permutation_p(one: list[float], other: list[float]) -> float:
