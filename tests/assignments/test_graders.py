@@ -7,13 +7,15 @@ import sys
 import types
 from pathlib import Path
 
+import numpy as np
 import pytest
 from answers import ANSWERS, Answer
 from bugs import BUGS
 from common import CONCEPTS, DDPG, DQN, ROOT, find_function, replace_body
-from experiment import EXPERIMENTS, permutation_p
+from experiment import EXPERIMENTS, measure, permutation_p, with_priors
 from grade import grade, grade_module, stages_of, wanted
-from runs import edited
+from hunt import reveal
+from runs import curves, edited, run, table, thirds
 
 HERE = Path(__file__).parent
 SOURCES = {script: (ROOT / script).read_text() for script in (DQN, DDPG)}
@@ -203,3 +205,37 @@ def test_the_permutation_test_by_hand():
     assert permutation_p([1, 2], [3, 4]) == 2 / 6  # of six splits only {1, 2} and {3, 4} differ by 2
     assert permutation_p([1, 4], [2, 3]) == 1
     assert permutation_p([1, 2, 3, 4, 5], [6, 7, 8, 9, 10]) == 2 / 252
+
+
+def test_thirds_by_hand():
+    steps, values = np.array([0, 10, 11, 20, 29, 31]), np.array([1.0, 3.0, 5.0, 7.0, 9.0, 11.0])
+    assert thirds({"a": (steps, values)}, "a", 30) == [2.0, 6.0, 10.0]  # a block goes a little beyond the total
+    assert np.isnan(thirds({}, "a", 30)).all()
+
+
+def test_two_arms_run_side_by_side_and_are_measured(tmp_path, capsys):
+    flags = "--env-id InvertedPendulum-v5 --sync --no-cuda --total-timesteps 1800 --learning-starts 500".split()
+    flags += ["--eval-frequency", "600", *with_priors(["--prior-dir", "PRIOR:ddpg"], tmp_path)]
+    seconds = run(tmp_path, {"healthy": ([], flags), "hunted": (BUGS["sign"].edits, flags)}, seed=3)
+    assert set(seconds) == {"healthy", "hunted"}
+    found = {arm: curves(tmp_path / arm) for arm in seconds}
+    for arm in found:
+        assert [int(step) // 600 for step in found[arm]["charts/eval_return"][0]] == [1, 2, 3]
+    assert found["hunted"]["losses/actor_loss"][1][-1] > 0 > found["healthy"]["losses/actor_loss"][1][-1]
+    shown = table(tmp_path, ["healthy", "hunted"], ["charts/eval_return", "charts/nothing"], 1800)
+    assert shown.splitlines()[0].split()[-1] == "1,800" and shown.splitlines()[3].split()[-3:] == ["-"] * 3
+    row = measure(tmp_path / "healthy", 1.0)
+    assert row["reached"] == int(found["healthy"]["charts/eval_return"][0][0])
+    assert row["curve"].count(":") == 3 and row["final"] > 0
+    with pytest.raises(SystemExit, match="error: broken failed, see"):
+        run(tmp_path, {"broken": ([("import tyro\n", "import tyro_\n")], flags)}, seed=3)
+
+
+@pytest.mark.parametrize("number", range(1, len(BUGS) + 1))
+def test_a_bug_is_revealed_with_its_line_and_its_story(number, capsys):
+    reveal(number)
+    shown, bug = capsys.readouterr().out, list(BUGS.values())[number - 1]
+    (old, new), = bug.edits
+    line = int(re.search(r"line (\d+):", shown)[1])
+    assert old.strip(" #\n") in "\n".join(SOURCES[DDPG].splitlines()[line - 1:line + 2])
+    assert f"\n+ {new.strip(' #')}" in shown + "\n" and bug.story in shown
