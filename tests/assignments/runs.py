@@ -59,8 +59,8 @@ def run(folder: Path, arms: dict[str, tuple[list, list]], seed: int, at_once: in
                     seconds[name] = round(time.monotonic() - begun)
                     if process.returncode:
                         failed.append(f"error: {name} failed, see {place / 'output.txt'}")
-            print(".", end="", flush=True)
-            time.sleep(5)
+            time.sleep(1)
+            print("." * (time.monotonic() % 5 < 1), end="", flush=True)  # one in five seconds
     finally:
         for process, *_ in running.values():
             process.terminate()

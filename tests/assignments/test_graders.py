@@ -214,11 +214,12 @@ def test_thirds_by_hand():
 
 
 def test_two_arms_run_side_by_side_and_are_measured(tmp_path, capsys):
-    flags = "--env-id InvertedPendulum-v5 --sync --no-cuda --total-timesteps 1800 --learning-starts 500".split()
+    flags = "--env-id InvertedPendulum-v5 --sync --no-cuda --total-timesteps 1800 --learning-starts 1600".split()
     flags += ["--eval-frequency", "600", *with_priors(["--prior-dir", "PRIOR:ddpg"], tmp_path)]
-    seconds = run(tmp_path, {"healthy": ([], flags), "hunted": (BUGS["sign"].edits, flags)}, seed=3)
-    assert set(seconds) == {"healthy", "hunted"}
-    found = {arm: curves(tmp_path / arm) for arm in seconds}
+    arms = {"healthy": ([], flags), "hunted": (BUGS["sign"].edits, flags), "broken": ([("import tyro\n", "import tyro_\n")], flags)}
+    with pytest.raises(SystemExit, match="^error: broken failed, see"):
+        run(tmp_path, arms, seed=3)
+    found = {arm: curves(tmp_path / arm) for arm in ("healthy", "hunted")}
     for arm in found:
         assert [int(step) // 600 for step in found[arm]["charts/eval_return"][0]] == [1, 2, 3]
     assert found["hunted"]["losses/actor_loss"][1][-1] > 0 > found["healthy"]["losses/actor_loss"][1][-1]
@@ -227,8 +228,6 @@ def test_two_arms_run_side_by_side_and_are_measured(tmp_path, capsys):
     row = measure(tmp_path / "healthy", 1.0)
     assert row["reached"] == int(found["healthy"]["charts/eval_return"][0][0])
     assert row["curve"].count(":") == 3 and row["final"] > 0
-    with pytest.raises(SystemExit, match="error: broken failed, see"):
-        run(tmp_path, {"broken": ([("import tyro\n", "import tyro_\n")], flags)}, seed=3)
 
 
 @pytest.mark.parametrize("number", range(1, len(BUGS) + 1))
