@@ -57,20 +57,17 @@ class Policy(torch.nn.Module):
         self.action, self.env = 1, env
         self.actor, self.critic = self, None
 
-    def choice(self, states):
+    def forward(self, states):
         if self.env.atari:
             return torch.nn.functional.one_hot(torch.full((len(states),), self.action), 4).float()
         return torch.full((len(states), 2), float(self.action))
-
-    def forward(self, states):
-        return self.choice(states)
 
 
 class Replay:
     """Answers as the served one does; `evaluations` grows by one a block."""
 
     def __init__(self, evaluations=(), first_count=7):
-        self.evaluations, self.first_count, self.joined, self.blocks = list(evaluations), first_count, [], []
+        self.evaluations, self.first_count, self.joined = list(evaluations), first_count, []
 
     def join(self, index):
         self.joined.append(index)
@@ -102,8 +99,9 @@ def play(student, blocks: int, prior=None, evaluations=(), block_evaluations=(),
             seen.deliveries.append(SimpleNamespace(steps=list(self.steps), episodes=list(self.episodes),
                                                    is_prior=bool(is_prior), network=network))
             self.steps, self.episodes = self.steps[-N:], []
-            evaluations.append(feed.pop(0)) if feed else None
-            return 40 + 10 * len(seen.deliveries), list(evaluations)
+            replay.evaluations += feed[:1]
+            del feed[:1]
+            return 40 + 10 * len(seen.deliveries), list(replay.evaluations)
 
     def load(path, env_id="", **parts):
         seen.loaded.append(path)
@@ -115,7 +113,6 @@ def play(student, blocks: int, prior=None, evaluations=(), block_evaluations=(),
         seen.received.append((name, version, len(seen.deliveries)))
         return version + 2
 
-    evaluations = replay.evaluations
     def explore(*arguments):
         seen.asked.append(arguments[:-1])
         return noise
