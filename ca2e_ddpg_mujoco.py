@@ -447,12 +447,21 @@ class DDPG:
         self.optimizer = torch.optim.Adam([
             {"params": self.theta, "lr": args.actor_learning_rate},
             {"params": matrices, "lr": args.critic_learning_rate, "weight_decay": args.critic_l2},  # Dev. 16
-            {"params": others, "lr": args.critic_learning_rate}], fused=True)
+            {"params": others, "lr": args.critic_learning_rate}],
+            fused=True, capturable=device.type == "cuda")
+        self.learn = Recorded(self.learn) if device.type == "cuda" else self.learn
         self.parts = {"network": self.average, "online": self.online, "target": self.target,
                       "optimizer": self.optimizer}
 
     def update(self, batch, global_step: int) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """Alg. 3, "learn and update the network parameters": TD errors (B,), metrics, still on the device."""
+        td_errors, *losses = self.learn(batch)
+        self.updates += 1
+        soft_update(self.average, self.online.actor, tau=max(AVERAGING, 10 / (10 + self.updates)))  # Dev. 3
+        return td_errors, dict(zip(("losses/td_loss", "losses/actor_loss", "losses/q_values"), losses))
+
+    def learn(self, batch) -> tuple[torch.Tensor, ...]:
+        """A step of Adam on theta and omega: TD errors (B,), both losses, the mean q-value."""
         states, actions, returns, discounts, next_states, weights = batch
         target = td_target(self.target.actor, self.target.critic, returns, discounts, next_states)  # (B,)
         td_errors = target - self.online.critic(states, actions)  # G_t - q(S_t, A_t; omega)  (B,)
@@ -462,11 +471,8 @@ class DDPG:
         loss_omega.backward(inputs=self.omega)
         loss_theta.backward(inputs=self.theta)  # leaves the critic alone
         self.optimizer.step()  # both networks from the same weights; no clipping (Deviation 21)
-        self.updates += 1
         soft_update(self.target, self.online, tau=self.args.tau)  # theta-minus, omega-minus
-        soft_update(self.average, self.online.actor, tau=max(AVERAGING, 10 / (10 + self.updates)))  # Dev. 3
-        metrics = {"td_loss": loss_omega, "actor_loss": loss_theta, "q_values": (target - td_errors).mean()}
-        return td_errors.detach(), {f"losses/{name}": value.detach() for name, value in metrics.items()}
+        return td_errors.detach(), loss_omega.detach(), loss_theta.detach(), (target - td_errors.detach()).mean()
 
 
 def learner(args: Args, agent, replay, store: np.ndarray, board: np.ndarray):
@@ -498,6 +504,24 @@ STOP_SIGNALS = {signal.SIGINT, signal.SIGTERM}
 PRELOAD = ["torch", "torch.utils.tensorboard", "tyro", "imageio", "gymnasium.wrappers", "mujoco"]
 MAY_BE_0 = "seed num_nature_actors num_prior_actors learning_starts".split()  # of the whole numbers
 FRACTIONS = "gamma tau per_alpha per_beta".split()
+
+
+class Recorded:
+    """On a GPU: the kernels of function(batch), recorded in the 4th call, then launched as one (a CUDA graph)."""
+    def __init__(self, function):
+        self.function, self.calls, self.graph = function, 0, torch.cuda.CUDAGraph()
+
+    def __call__(self, batch) -> list[torch.Tensor]:
+        self.calls += 1
+        if self.calls < 4:  # what is made at its first use, such as Adam's moments, must be there
+            return self.function(batch)
+        if self.calls == 4:
+            self.batch = [column.clone() for column in batch]
+            with torch.cuda.graph(self.graph):
+                self.results = self.function(self.batch)
+        torch._foreach_copy_(self.batch, batch)
+        self.graph.replay()
+        return [result.clone() for result in self.results]  # which the next call overwrites
 
 
 def shared_memory(fields: list, length: int = 1) -> tuple[heap.Arena, np.dtype]:

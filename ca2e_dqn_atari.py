@@ -427,7 +427,9 @@ class DQN:
         for network in (self.target, self.average):
             network.load_state_dict(self.online.state_dict())
         self.theta = list(self.online.parameters())
-        self.optimizer = torch.optim.Adam(self.theta, lr=args.learning_rate, fused=True)
+        self.optimizer = torch.optim.Adam(self.theta, lr=args.learning_rate, fused=True,
+                                          capturable=device.type == "cuda")
+        self.learn = Recorded(self.learn) if device.type == "cuda" else self.learn
         self.pool = ThreadPoolExecutor(cores) if cores > 1 and device.type == "cpu" else None
         self.parts = {"network": self.average, "online": self.online, "target": self.target,
                       "optimizer": self.optimizer}
@@ -437,12 +439,17 @@ class DQN:
         if global_step // self.args.target_network_frequency > self.period:
             soft_update(self.target, self.online, tau=1.0)  # theta-minus <- theta
         self.period = global_step // self.args.target_network_frequency
+        td_errors, loss, q_value = self.learn(batch)
+        self.updates += 1
+        soft_update(self.average, self.online, tau=max(AVERAGING, 10 / (10 + self.updates)))  # Deviation 3
+        return td_errors, {"losses/td_loss": loss, "losses/q_values": q_value}
+
+    def learn(self, batch) -> tuple[torch.Tensor, ...]:
+        """A step of Adam on theta: TD errors (B,), the loss, the mean q-value."""
         loss, td_errors, q_values = backward(self.loss, batch, self.theta, self.pool)
         nn.utils.clip_grad_norm_(self.theta, 10.0)  # Deviation 21
         self.optimizer.step()
-        self.updates += 1
-        soft_update(self.average, self.online, tau=max(AVERAGING, 10 / (10 + self.updates)))  # Deviation 3
-        return td_errors, {"losses/td_loss": loss, "losses/q_values": q_values.mean()}
+        return td_errors, loss, q_values.mean()
 
     def loss(self, states, actions, returns, discounts, next_states, weights):
         """The loss of section 5.1 with importance weights, a scalar; the TD errors (B,); q(s_t, a_t) (B,)."""
@@ -495,6 +502,24 @@ def backward(loss_of, batch, parameters: list, pool) -> tuple[torch.Tensor, ...]
     for parameter, part in zip(parameters, parts):
         parameter.grad = sum(part[1:], part[0])
     return sum(losses), torch.cat(td_errors), torch.cat(q_values)
+
+
+class Recorded:
+    """On a GPU: the kernels of function(batch), recorded in the 4th call, then launched as one (a CUDA graph)."""
+    def __init__(self, function):
+        self.function, self.calls, self.graph = function, 0, torch.cuda.CUDAGraph()
+
+    def __call__(self, batch) -> list[torch.Tensor]:
+        self.calls += 1
+        if self.calls < 4:  # what is made at its first use, such as Adam's moments, must be there
+            return self.function(batch)
+        if self.calls == 4:
+            self.batch = [column.clone() for column in batch]
+            with torch.cuda.graph(self.graph):
+                self.results = self.function(self.batch)
+        torch._foreach_copy_(self.batch, batch)
+        self.graph.replay()
+        return [result.clone() for result in self.results]  # which the next call overwrites
 
 
 def shared_memory(fields: list, length: int = 1) -> tuple[heap.Arena, np.dtype]:

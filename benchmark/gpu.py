@@ -3,8 +3,7 @@
     python benchmark/gpu.py     # 6 minutes; benchmark/results/gpu.csv
 
 An update is timed in a row of 200, waiting for the GPU only at the end: "launch" is the time until the last one is
-queued, the rest is the GPU's. A captured graph is the same update without the launches: what a learner that is not
-written to be read could reach. Its tau is that of the moment of capture.
+queued, the rest is the GPU's.
 """
 
 import sys
@@ -19,7 +18,7 @@ import speed  # noqa: E402
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 ROW, ROUNDS = (200, 5) if DEVICE.type == "cuda" else (3, 2)
-speed.SECONDS, speed.WARM = (12, 5) if DEVICE.type == "cuda" else (3, 1)
+speed.SECONDS, speed.WARM = (8, 4) if DEVICE.type == "cuda" else (3, 1)
 
 
 def wait():
@@ -50,48 +49,34 @@ def example(env, size):
     return [torch.from_numpy(array).to(DEVICE) for array in batch]
 
 
-def graph(agent, batch):
-    """The update as a captured graph."""
-    for group in agent.optimizer.param_groups:
-        group["capturable"] = True
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
-        for _ in range(3):
-            agent.update(batch, 1)
-    torch.cuda.current_stream().wait_stream(side)
-    captured = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(captured):
-        agent.update(batch, 1)
-    return captured.replay
-
-
-def updates(table, kind, module, env, make, size):
+def updates(table, kind, make, size):
     """The bare update, as it is and in ways that the script leaves alone; returns the milliseconds as it is."""
-    batch = example(env, size)
-
-    def eager(**autocast):
-        agent = make()
+    def timed(change=lambda agent: None, device=DEVICE, **autocast):
+        agent, batch = make(device), [column.to(device) for column in example(make.env, size)]
+        change(agent)
 
         def call():
-            with torch.autocast(DEVICE.type, torch.bfloat16, enabled=bool(autocast)):
+            with torch.autocast(DEVICE.type, torch.bfloat16, enabled=bool(autocast), cache_enabled=False):
                 agent.update(batch, 1)
         return row(call)
 
+    def one_by_one(agent):
+        agent.learn = getattr(agent.learn, "function", agent.learn)
+
     torch.backends.cudnn.deterministic = True  # as --torch-deterministic has it
-    launch, plain = eager()
+    launch, plain = timed()
     table(f"{kind}: bare update", plain, "ms")
     table(f"{kind}: of this, until it is launched", launch, "ms")
+    table(f"{kind}: bare update, each kernel launched by itself", timed(one_by_one)[1], "ms")
     torch.backends.cudnn.deterministic = False
-    table(f"{kind}: bare update, kernels that need not be deterministic", eager()[1], "ms")
+    table(f"{kind}: bare update, kernels that need not be deterministic", timed()[1], "ms")
     torch.set_float32_matmul_precision("high")
     torch.backends.cudnn.allow_tf32 = True
-    table(f"{kind}: bare update, TF32", eager()[1], "ms")
+    table(f"{kind}: bare update, TF32", timed()[1], "ms")
     torch.set_float32_matmul_precision("highest")
     torch.backends.cudnn.deterministic = True
-    table(f"{kind}: bare update, bfloat16", eager(bfloat16=True)[1], "ms")
-    if DEVICE.type == "cuda":
-        table(f"{kind}: update as a captured graph", row(graph(make(), batch))[1], "ms")
+    table(f"{kind}: bare update, bfloat16", timed(bfloat16=True)[1], "ms")
+    table(f"{kind}: bare update, one core of this machine's CPU", timed(device=speed.CPU)[1], "ms")
     return plain
 
 
@@ -129,19 +114,21 @@ def main():
     for kind, module, size in (("dqn", speed.dqn, 32), ("ddpg", speed.ddpg, 128)):
         env = module.make_atari("PongNoFrameskip-v4") if kind == "dqn" else module.make_control("Hopper-v5")
 
-        def make():
-            return (module.DQN if kind == "dqn" else module.DDPG)(module.Args(), env, DEVICE)
+        def make(device=DEVICE):
+            return (module.DQN if kind == "dqn" else module.DDPG)(module.Args(), env, device)
 
-        known.append(updates(table, kind, module, env, make, size))
+        make.env = env
+        known.append(updates(table, kind, make, size))
         transfers(table, kind, module, env, make(), size)
         forward, step = speed.one_step(module, env, (module.QNetwork if kind == "dqn" else module.Actor)(env))
         table(f"{kind}: an actor's forward pass", forward, "ms")
         table(f"{kind}: a step of the environment", step, "ms")
-    for kind, limit, ways in (("dqn", known[0], ((5, 3, 0), (5, 3, 8), (5, 3, 32), (10, 6, 8), (10, 6, 32))),
-                              ("ddpg", known[1], ((5, 3, 0), (5, 3, 128)))):
+    for kind, limit, ways in (("dqn", known[0], ((5, 3, 0), (5, 3, 8), (5, 3, 32), (10, 6, 8))),
+                              ("ddpg", known[1], ((5, 3, 128),))):
         for nature, priors, samples in ways:
             run = speed.pipeline(kind, "--num-nature-actors", str(nature), "--num-prior-actors", str(priors),
                                  "--samples-per-insert", str(samples))
+            table.write("gpu")
             what = f"{kind}, {nature} + {priors} actors, {samples or 'no limit of'} samples an insert"
             table(f"{what}: updates/s", run["updates/s"], "1/s")
             table(f"{what}: updates/s / the bare update's", run["updates/s"] * limit / 1000, "")
