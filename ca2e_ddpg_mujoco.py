@@ -52,7 +52,6 @@ class Args:
     resume: str = ""  # go on with this run, runs/<name>; its settings hold, but for flags given anew
     evaluate: str = ""  # play 20 greedy episodes with this agent.pt (or prior) and exit
     sync: bool = False  # all in one process, in turn: slow, repeatable, and breakpoint() works
-    # Environment
     env_id: str = "Hopper-v5"  # the task, as gymnasium registers it [paper, App. B; Deviation 17]
     total_timesteps: int = 1_000_000  # steps of all actors together [paper, Fig. 3; Deviation 19]
     # DDPG
@@ -101,7 +100,6 @@ def make_control(env_id: str, num_envs: int = 1, film: bool = False) -> gym.vect
         states, actions = env.single_observation_space, env.single_action_space
         if len(states.shape) != 2 or len(actions.shape) != 1 or not actions.is_bounded():
             raise ValueError("it needs flat observations and bounded actions")
-        film and [env.reset(), env.render()]  # where it cannot, it fails now
         return env
     except Exception as error:
         sys.exit(f"error: cannot act in {env_id}, as in Hopper-v5, say: {error!r:.200}")
@@ -184,12 +182,8 @@ def noise_of(index: int, args: Args) -> float:
 def surpassed(evaluations: list[float], average_return: float, ratio: float, patience: int) -> bool:
     """Alg. 1.1, "if several times r >= alpha rbar": were `patience` evaluations r in a row ever that high?"""
     threshold = average_return + (ratio - 1) * abs(average_return)  # Deviation 1: rbar may be negative
-    in_a_row = 0
-    for r in evaluations:
-        in_a_row = in_a_row + 1 if r >= threshold else 0
-        if in_a_row == patience:
-            return True
-    return False
+    high = [r >= threshold for r in evaluations]
+    return any(all(high[i : i + patience]) for i in range(len(high) - patience + 1))
 
 
 def actor(args: Args, index: int, prior: str | None, replay, store: np.ndarray, board: np.ndarray):
@@ -264,8 +258,7 @@ def n_step_return(rewards: list[float], terminations: list[bool], gamma: float) 
     """
     total, discount, k = 0.0, 1.0, 0
     for reward, terminated in zip(rewards, terminations):
-        total, k = total + discount * reward, k + 1  # G_t = sum_i gamma^i R_{t+i+1}
-        discount *= gamma
+        total, discount, k = total + discount * reward, discount * gamma, k + 1  # sum_i gamma^i R_{t+i+1}
         if terminated:
             return total, 0.0, k  # nothing follows a lost life (Deviation 12)
     return total, discount, k
@@ -290,24 +283,19 @@ class LocalBuffer:
 
     def deliver(self, replay, network, is_prior: bool) -> tuple[int, list[float]]:
         """Alg. 2: multi-step transitions, "calculate priorities", "add (tau, p) to Replay Memory"."""
-        n, ring_size = self.args.n_step, self.args.ring_size
+        n, gamma, ring_size, store = self.args.n_step, self.args.gamma, self.args.ring_size, self.store
         ready = len(self.steps) - n  # the windows of the newest n are not complete
-        states, actions, rewards, terminations, final = zip(*self.steps)
-        windows = []
-        for t in range(ready):
-            end = next((i for i in range(t, t + n) if final[i]), t + n)  # a window stops at a game's end
-            windows.append(n_step_return(rewards[t:end], terminations[t:end], self.args.gamma))
+        states, actions, rewards, terminations, final = map(np.array, zip(*self.steps))
+        ends = [next((i for i in range(t, t + n) if final[i]), t + n) for t in range(ready)]  # or game over
+        windows = [n_step_return(rewards[t:end], terminations[t:end], gamma) for t, end in enumerate(ends)]
         returns, discounts, k = map(np.array, zip(*windows))
-        priorities = first_priorities(
-            network, np.array(states), np.array(actions[:ready]), returns, discounts, k)
+        priorities = first_priorities(network, states, actions[:ready], returns, discounts, k)
         counts = self.count - len(self.steps) + np.arange(ready)
         slots = self.index * ring_size + counts % ring_size
-        for name, values in (("return", returns), ("discount", discounts), ("k", k)):
-            self.store[name][slots] = values
-        real = ~np.array(final[:ready])  # a final state is no transition
-        answer = replay.add(self.index, self.count, counts[real], priorities[real], is_prior, self.episodes)
-        self.steps, self.episodes = self.steps[ready:], []
-        return answer
+        store["return"][slots], store["discount"][slots], store["k"][slots] = returns, discounts, k
+        real = ~final[:ready]  # a final state is no transition
+        episodes, self.episodes, self.steps = self.episodes, [], self.steps[ready:]
+        return replay.add(self.index, self.count, counts[real], priorities[real], is_prior, episodes)
 
 # -------------------------------------------------------------------------- Prioritized replay (Alg. 2 and 3)
 class SumTree:
@@ -444,14 +432,12 @@ class DDPG:
         self.theta, self.omega = list(self.online.actor.parameters()), list(self.online.critic.parameters())
         matrices = [tensor for tensor in self.omega[:-2] if tensor.ndim == 2]  # but the output layer's
         others = [tensor for tensor in self.omega[:-2] if tensor.ndim < 2] + self.omega[-2:]
-        self.optimizer = torch.optim.Adam([
+        self.adam = torch.optim.Adam([
             {"params": self.theta, "lr": args.actor_learning_rate},
             {"params": matrices, "lr": args.critic_learning_rate, "weight_decay": args.critic_l2},  # Dev. 16
-            {"params": others, "lr": args.critic_learning_rate}],
-            fused=True, capturable=device.type == "cuda")
+            {"params": others, "lr": args.critic_learning_rate}], fused=True, capturable=True)
         self.learn = Recorded(self.learn) if device.type == "cuda" else self.learn
-        self.parts = {"network": self.average, "online": self.online, "target": self.target,
-                      "optimizer": self.optimizer}
+        self.parts = dict(network=self.average, online=self.online, target=self.target, optimizer=self.adam)
 
     def update(self, batch, global_step: int) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """Alg. 3, "learn and update the network parameters": TD errors (B,), metrics, still on the device."""
@@ -460,19 +446,19 @@ class DDPG:
         soft_update(self.average, self.online.actor, tau=max(AVERAGING, 10 / (10 + self.updates)))  # Dev. 3
         return td_errors, dict(zip(("losses/td_loss", "losses/actor_loss", "losses/q_values"), losses))
 
-    def learn(self, batch) -> tuple[torch.Tensor, ...]:
+    def learn(self, batch) -> list[torch.Tensor]:
         """A step of Adam on theta and omega: TD errors (B,), both losses, the mean q-value."""
         states, actions, returns, discounts, next_states, weights = batch
         target = td_target(self.target.actor, self.target.critic, returns, discounts, next_states)  # (B,)
         td_errors = target - self.online.critic(states, actions)  # G_t - q(S_t, A_t; omega)  (B,)
         loss_omega = (weights * 0.5 * td_errors.square()).mean()
         loss_theta = actor_loss(self.online.actor, self.online.critic, states)
-        self.optimizer.zero_grad()
+        self.adam.zero_grad()
         loss_omega.backward(inputs=self.omega)
         loss_theta.backward(inputs=self.theta)  # leaves the critic alone
-        self.optimizer.step()  # both networks from the same weights; no clipping (Deviation 21)
+        self.adam.step()  # both networks from the same weights; no clipping (Deviation 21)
         soft_update(self.target, self.online, tau=self.args.tau)  # theta-minus, omega-minus
-        return td_errors.detach(), loss_omega.detach(), loss_theta.detach(), (target - td_errors.detach()).mean()
+        return [each.detach() for each in (td_errors, loss_omega, loss_theta, (target - td_errors).mean())]
 
 
 def learner(args: Args, agent, replay, store: np.ndarray, board: np.ndarray):
@@ -507,7 +493,7 @@ FRACTIONS = "gamma tau per_alpha per_beta".split()
 
 
 class Recorded:
-    """On a GPU: the kernels of function(batch), recorded in the 4th call, then launched as one (a CUDA graph)."""
+    """On a GPU: the kernels of function(batch), recorded once, then launched as one (a CUDA graph)."""
     def __init__(self, function):
         self.function, self.calls, self.graph = function, 0, torch.cuda.CUDAGraph()
 
@@ -526,10 +512,9 @@ class Recorded:
 
 def shared_memory(fields: list, length: int = 1) -> tuple[heap.Arena, np.dtype]:
     """Records, all 0: nameless, so that no crash leaves them behind, and committed as they are touched."""
-    dtype = np.dtype(fields, align=True)
-    if not hasattr(os, "memfd_create"):  # macOS
-        return heap.Arena(length * dtype.itemsize), dtype
-    os.ftruncate(fd := os.memfd_create("ca2e"), length * dtype.itemsize)
+    dtype, fd = np.dtype(fields, align=True), -1  # macOS: an Arena makes a file of its own
+    if hasattr(os, "memfd_create"):
+        os.ftruncate(fd := os.memfd_create("ca2e"), length * dtype.itemsize)
     return heap.Arena(length * dtype.itemsize, fd), dtype
 
 
@@ -635,15 +620,10 @@ def load(path: str | Path, env_id: str = "", **parts) -> dict:
             if name == "optimizer":  # its learning rates may have been given anew
                 saved[name]["param_groups"] = part.state_dict()["param_groups"]
             part.load_state_dict(saved[name])
-            for tensor, moments in getattr(part, "state", {}).items():  # of the optimizer: unchecked yet
-                if {moments["exp_avg"].shape, moments["exp_avg_sq"].shape} != {tensor.shape}:
-                    raise ValueError("its optimizer has another shape")
         numbers = [*saved["network"].values(), torch.tensor(float(saved["average_return"]))]
         if not all(tensor.isfinite().all() for tensor in numbers):
             raise ValueError("its weights, or its average return, are not finite")
-        counts = {name: int(saved.get(name, 0)) for name in ("global_step", "prior_steps", "updates")}
-        return {**saved, **counts, "args": dict(saved.get("args", {})), "env_id": str(saved["env_id"]),
-                "evaluations": [float(r) for r in saved.get("evaluations", [])]}
+        return {"global_step": 0, "prior_steps": 0, "updates": 0, "evaluations": [], "args": {}, **saved}
     except Exception as error:  # a truncated, foreign or malicious file raises one of a dozen kinds
         sys.exit(f"error: {path} does not fit {env_id or 'this script'}: {error!r:.150}")
 
@@ -678,8 +658,7 @@ class Log:
         self.args, self.acting, self.before = args, priors, (time.monotonic(), progress["global_step"], 0)
         threading.excepthook = lambda _: None  # what fails in TensorBoard's thread, our next call raises too
         self.writer = SummaryWriter(run, purge_step=progress["global_step"] + 1 if args.resume else None)
-        rows = "\n".join(f"|{name}|{value}|" for name, value in asdict(args).items())
-        self.writer.add_text("args", f"|setting|value|\n|-|-|\n{rows}")
+        self.writer.add_text("args", "\n".join(f"    {name:28}{value}" for name, value in vars(args).items()))
 
     def __call__(self, progress: dict, events: list, metrics: dict, updates: int) -> None:
         """Writes the events of one call to the replay; every LOG_SECONDS also losses and rates."""
@@ -782,7 +761,6 @@ def main(args: Args) -> None:
         ("newest", np.float32, sizes[:1]), ("average", np.float32, sizes[1:])])
     store, (board,) = (np.frombuffer(arena.buffer, dtype) for arena, dtype in memory)
     board["global_step"] = progress["global_step"]
-    board["allowed_step"] = allowed_step(progress["global_step"], 0, args)
     publish(board, agent.online, agent.average)
     print(f"{run} from step {progress['global_step']:,} | learner on {device}"
           f"{', for shorter runs see the top of the script' * (device.type == 'cpu')}", flush=True)
@@ -795,8 +773,7 @@ def main(args: Args) -> None:
                 save_agent(args, run / "agent.pt", agent, progress)
                 saved_at = time.monotonic()
             if stop:
-                print(f"\nstopped at step {progress['global_step']:,}; go on with "
-                      f"`python {Path(__file__).name} --resume {run}`")
+                print(f"\nstopped and saved; go on with `python {Path(__file__).name} --resume {run}`")
                 sys.exit(128 + stop[0])
             next(others)
             time.sleep(0.0 if updates or args.sync else 0.01)  # the rate limit holds the learner
@@ -809,8 +786,7 @@ def main(args: Args) -> None:
     for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_DFL)
     save_agent(args, run / "agent.pt", agent, progress)
-    network.load_state_dict(agent.average.state_dict())
-    final_return = measure(args, run / "agent.pt", network, run / "agent.gif")
+    final_return = measure(args, run / "agent.pt", agent.average.cpu(), run / "agent.gif")
     save_agent(args, run / "agent.pt", agent, progress, final_return)
     log.writer.add_scalar("charts/final_return", final_return, progress["global_step"])
     log.writer.close()

@@ -56,7 +56,6 @@ class Args:
     resume: str = ""  # go on with this run, runs/<name>; its settings hold, but for flags given anew
     evaluate: str = ""  # play 20 greedy games with this agent.pt (or prior) and exit
     sync: bool = False  # all in one process, in turn: slow, repeatable, and breakpoint() works
-    # Environment
     env_id: str = "PongNoFrameskip-v4"  # the game, as gymnasium registers it [paper, App. B]
     total_timesteps: int = 10_000_000  # agent steps (4 frames each) of all actors together [paper, Fig. 2]
     # DQN
@@ -103,9 +102,8 @@ def make_atari(env_id: str, num_envs: int = 1) -> AtariVectorEnv:
     if spec is None or spec.entry_point != "ale_py.env:AtariEnv" or not (
             "NoFrameskip" in env_id or env_id.startswith("ALE/")):  # others skip frames of their own
         sys.exit(f"error: cannot play {env_id}; ids look like PongNoFrameskip-v4 or ALE/Pong-v5")
-    sticky = spec.kwargs["repeat_action_probability"]
-    env = AtariVectorEnv(spec.kwargs["game"], num_envs, num_threads=1, reward_clipping=False,
-                         life_loss_info=True, repeat_action_probability=sticky)
+    env = AtariVectorEnv(spec.kwargs["game"], num_envs, reward_clipping=False, life_loss_info=True,
+                         num_threads=1, repeat_action_probability=spec.kwargs["repeat_action_probability"])
     buttons, fire = list(env.ale.get_action_set()), ale_py.Action.FIRE
     env.fire = buttons.index(fire if fire in buttons else ale_py.Action.NOOP)
     return env
@@ -160,12 +158,8 @@ def epsilon_of(index: int, global_step: int, args: Args) -> float:
 def surpassed(evaluations: list[float], average_return: float, ratio: float, patience: int) -> bool:
     """Alg. 1.1, "if several times r >= alpha rbar": were `patience` evaluations r in a row ever that high?"""
     threshold = average_return + (ratio - 1) * abs(average_return)  # Deviation 1: rbar may be negative
-    in_a_row = 0
-    for r in evaluations:
-        in_a_row = in_a_row + 1 if r >= threshold else 0
-        if in_a_row == patience:
-            return True
-    return False
+    high = [r >= threshold for r in evaluations]
+    return any(all(high[i : i + patience]) for i in range(len(high) - patience + 1))
 
 
 def actor(args: Args, index: int, prior: str | None, replay, store: np.ndarray, board: np.ndarray):
@@ -249,8 +243,7 @@ def n_step_return(rewards: list[float], terminations: list[bool], gamma: float) 
     """
     total, discount, k = 0.0, 1.0, 0
     for reward, terminated in zip(rewards, terminations):
-        total, k = total + discount * reward, k + 1  # G_t = sum_i gamma^i R_{t+i+1}
-        discount *= gamma
+        total, discount, k = total + discount * reward, discount * gamma, k + 1  # sum_i gamma^i R_{t+i+1}
         if terminated:
             return total, 0.0, k  # nothing follows a lost life (Deviation 12)
     return total, discount, k
@@ -275,24 +268,19 @@ class LocalBuffer:
 
     def deliver(self, replay, network, is_prior: bool) -> tuple[int, list[float]]:
         """Alg. 2: multi-step transitions, "calculate priorities", "add (tau, p) to Replay Memory"."""
-        n, ring_size = self.args.n_step, self.args.ring_size
+        n, gamma, ring_size, store = self.args.n_step, self.args.gamma, self.args.ring_size, self.store
         ready = len(self.steps) - n  # the windows of the newest n are not complete
-        states, actions, rewards, terminations, final = zip(*self.steps)
-        windows = []
-        for t in range(ready):
-            end = next((i for i in range(t, t + n) if final[i]), t + n)  # a window stops at a game's end
-            windows.append(n_step_return(rewards[t:end], terminations[t:end], self.args.gamma))
+        states, actions, rewards, terminations, final = map(np.array, zip(*self.steps))
+        ends = [next((i for i in range(t, t + n) if final[i]), t + n) for t in range(ready)]  # or game over
+        windows = [n_step_return(rewards[t:end], terminations[t:end], gamma) for t, end in enumerate(ends)]
         returns, discounts, k = map(np.array, zip(*windows))
-        priorities = first_priorities(
-            network, np.array(states), np.array(actions[:ready]), returns, discounts, k)
+        priorities = first_priorities(network, states, actions[:ready], returns, discounts, k)
         counts = self.count - len(self.steps) + np.arange(ready)
         slots = self.index * ring_size + counts % ring_size
-        for name, values in (("return", returns), ("discount", discounts), ("k", k)):
-            self.store[name][slots] = values
-        real = ~np.array(final[:ready])  # a final state is no transition
-        answer = replay.add(self.index, self.count, counts[real], priorities[real], is_prior, self.episodes)
-        self.steps, self.episodes = self.steps[ready:], []
-        return answer
+        store["return"][slots], store["discount"][slots], store["k"][slots] = returns, discounts, k
+        real = ~final[:ready]  # a final state is no transition
+        episodes, self.episodes, self.steps = self.episodes, [], self.steps[ready:]
+        return replay.add(self.index, self.count, counts[real], priorities[real], is_prior, episodes)
 
 # -------------------------------------------------------------------------- Prioritized replay (Alg. 2 and 3)
 class SumTree:
@@ -427,12 +415,10 @@ class DQN:
         for network in (self.target, self.average):
             network.load_state_dict(self.online.state_dict())
         self.theta = list(self.online.parameters())
-        self.optimizer = torch.optim.Adam(self.theta, lr=args.learning_rate, fused=True,
-                                          capturable=device.type == "cuda")
+        self.adam = torch.optim.Adam(self.theta, lr=args.learning_rate, fused=True, capturable=True)
         self.learn = Recorded(self.learn) if device.type == "cuda" else self.learn
         self.pool = ThreadPoolExecutor(cores) if cores > 1 and device.type == "cpu" else None
-        self.parts = {"network": self.average, "online": self.online, "target": self.target,
-                      "optimizer": self.optimizer}
+        self.parts = dict(network=self.average, online=self.online, target=self.target, optimizer=self.adam)
 
     def update(self, batch, global_step: int) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """Alg. 3, "learn and update the network parameters": TD errors (B,), metrics, still on the device."""
@@ -448,7 +434,7 @@ class DQN:
         """A step of Adam on theta: TD errors (B,), the loss, the mean q-value."""
         loss, td_errors, q_values = backward(self.loss, batch, self.theta, self.pool)
         nn.utils.clip_grad_norm_(self.theta, 10.0)  # Deviation 21
-        self.optimizer.step()
+        self.adam.step()
         return td_errors, loss, q_values.mean()
 
     def loss(self, states, actions, returns, discounts, next_states, weights):
@@ -505,7 +491,7 @@ def backward(loss_of, batch, parameters: list, pool) -> tuple[torch.Tensor, ...]
 
 
 class Recorded:
-    """On a GPU: the kernels of function(batch), recorded in the 4th call, then launched as one (a CUDA graph)."""
+    """On a GPU: the kernels of function(batch), recorded once, then launched as one (a CUDA graph)."""
     def __init__(self, function):
         self.function, self.calls, self.graph = function, 0, torch.cuda.CUDAGraph()
 
@@ -524,10 +510,9 @@ class Recorded:
 
 def shared_memory(fields: list, length: int = 1) -> tuple[heap.Arena, np.dtype]:
     """Records, all 0: nameless, so that no crash leaves them behind, and committed as they are touched."""
-    dtype = np.dtype(fields, align=True)
-    if not hasattr(os, "memfd_create"):  # macOS
-        return heap.Arena(length * dtype.itemsize), dtype
-    os.ftruncate(fd := os.memfd_create("ca2e"), length * dtype.itemsize)
+    dtype, fd = np.dtype(fields, align=True), -1  # macOS: an Arena makes a file of its own
+    if hasattr(os, "memfd_create"):
+        os.ftruncate(fd := os.memfd_create("ca2e"), length * dtype.itemsize)
     return heap.Arena(length * dtype.itemsize, fd), dtype
 
 
@@ -633,15 +618,10 @@ def load(path: str | Path, env_id: str = "", **parts) -> dict:
             if name == "optimizer":  # its learning rates may have been given anew
                 saved[name]["param_groups"] = part.state_dict()["param_groups"]
             part.load_state_dict(saved[name])
-            for tensor, moments in getattr(part, "state", {}).items():  # of the optimizer: unchecked yet
-                if {moments["exp_avg"].shape, moments["exp_avg_sq"].shape} != {tensor.shape}:
-                    raise ValueError("its optimizer has another shape")
         numbers = [*saved["network"].values(), torch.tensor(float(saved["average_return"]))]
         if not all(tensor.isfinite().all() for tensor in numbers):
             raise ValueError("its weights, or its average return, are not finite")
-        counts = {name: int(saved.get(name, 0)) for name in ("global_step", "prior_steps", "updates")}
-        return {**saved, **counts, "args": dict(saved.get("args", {})), "env_id": str(saved["env_id"]),
-                "evaluations": [float(r) for r in saved.get("evaluations", [])]}
+        return {"global_step": 0, "prior_steps": 0, "updates": 0, "evaluations": [], "args": {}, **saved}
     except Exception as error:  # a truncated, foreign or malicious file raises one of a dozen kinds
         sys.exit(f"error: {path} does not fit {env_id or 'this script'}: {error!r:.150}")
 
@@ -676,8 +656,7 @@ class Log:
         self.args, self.acting, self.before = args, priors, (time.monotonic(), progress["global_step"], 0)
         threading.excepthook = lambda _: None  # what fails in TensorBoard's thread, our next call raises too
         self.writer = SummaryWriter(run, purge_step=progress["global_step"] + 1 if args.resume else None)
-        rows = "\n".join(f"|{name}|{value}|" for name, value in asdict(args).items())
-        self.writer.add_text("args", f"|setting|value|\n|-|-|\n{rows}")
+        self.writer.add_text("args", "\n".join(f"    {name:28}{value}" for name, value in vars(args).items()))
 
     def __call__(self, progress: dict, events: list, metrics: dict, updates: int) -> None:
         """Writes the events of one call to the replay; every LOG_SECONDS also losses and rates."""
@@ -782,7 +761,6 @@ def main(args: Args) -> None:
         ("newest", np.float32, sizes[:1]), ("average", np.float32, sizes[1:])])
     store, (board,) = (np.frombuffer(arena.buffer, dtype) for arena, dtype in memory)
     board["global_step"] = progress["global_step"]
-    board["allowed_step"] = allowed_step(progress["global_step"], 0, args)
     publish(board, agent.online, agent.average)
     print(f"{run} from step {progress['global_step']:,} | learner on {device}"
           f"{', for shorter runs see the top of the script' * (device.type == 'cpu')}", flush=True)
@@ -795,8 +773,7 @@ def main(args: Args) -> None:
                 save_agent(args, run / "agent.pt", agent, progress)
                 saved_at = time.monotonic()
             if stop:
-                print(f"\nstopped at step {progress['global_step']:,}; go on with "
-                      f"`python {Path(__file__).name} --resume {run}`")
+                print(f"\nstopped and saved; go on with `python {Path(__file__).name} --resume {run}`")
                 sys.exit(128 + stop[0])
             next(others)
             time.sleep(0.0 if updates or args.sync else 0.01)  # the rate limit holds the learner
@@ -809,8 +786,7 @@ def main(args: Args) -> None:
     for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_DFL)
     save_agent(args, run / "agent.pt", agent, progress)
-    network.load_state_dict(agent.average.state_dict())
-    final_return = measure(args, run / "agent.pt", network, run / "agent.gif")
+    final_return = measure(args, run / "agent.pt", agent.average.cpu(), run / "agent.gif")
     save_agent(args, run / "agent.pt", agent, progress, final_return)
     log.writer.add_scalar("charts/final_return", final_return, progress["global_step"])
     log.writer.close()

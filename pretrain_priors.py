@@ -80,9 +80,8 @@ def make_atari(env_id: str, num_envs: int = 1) -> AtariVectorEnv:
     if spec is None or spec.entry_point != "ale_py.env:AtariEnv" or not (
             "NoFrameskip" in env_id or env_id.startswith("ALE/")):  # others skip frames of their own
         sys.exit(f"error: cannot play {env_id}; ids look like PongNoFrameskip-v4 or ALE/Pong-v5")
-    sticky = spec.kwargs["repeat_action_probability"]
-    env = AtariVectorEnv(spec.kwargs["game"], num_envs, num_threads=1, reward_clipping=False,
-                         life_loss_info=True, repeat_action_probability=sticky)
+    env = AtariVectorEnv(spec.kwargs["game"], num_envs, reward_clipping=False, life_loss_info=True,
+                         num_threads=1, repeat_action_probability=spec.kwargs["repeat_action_probability"])
     buttons, fire = list(env.ale.get_action_set()), ale_py.Action.FIRE
     env.fire = buttons.index(fire if fire in buttons else ale_py.Action.NOOP)
     return env
@@ -101,7 +100,6 @@ def make_control(env_id: str, num_envs: int = 1, film: bool = False) -> gym.vect
         states, actions = env.single_observation_space, env.single_action_space
         if len(states.shape) != 2 or len(actions.shape) != 1 or not actions.is_bounded():
             raise ValueError("it needs flat observations and bounded actions")
-        film and [env.reset(), env.render()]  # where it cannot, it fails now
         return env
     except Exception as error:
         sys.exit(f"error: cannot act in {env_id}, as in Hopper-v5, say: {error!r:.200}")

@@ -106,7 +106,7 @@ def test_targets_follow_by_tau_and_the_actor_does_not_move_the_critic():
     for parameters, one_loss in ((again.omega, loss), (again.theta, policy_loss)):
         for parameter, gradient in zip(parameters, torch.autograd.grad(one_loss, parameters)):
             parameter.grad = gradient
-    again.optimizer.step()
+    again.adam.step()
     for name, tensor in copy(again.online).items():
         assert torch.allclose(tensor, online[name], atol=1e-6), name
     assert torch.allclose(td_errors, want_errors, atol=1e-5) and not td_errors.requires_grad
@@ -180,7 +180,7 @@ def test_a_resumed_agent_goes_on_where_it_was_and_takes_learning_rates_given_ane
             assert torch.equal(one, other)
     slower, _ = agent_and_batch(actor_learning_rate=1e-5, critic_l2=0.5)
     ca2e.load(path, "Hopper-v5", **slower.parts)
-    assert [(group["lr"], group["weight_decay"]) for group in slower.optimizer.param_groups] == [
+    assert [(group["lr"], group["weight_decay"]) for group in slower.adam.param_groups] == [
         (1e-5, 0), (1e-3, 0.5), (1e-3, 0)]
 
 

@@ -35,7 +35,7 @@ def test_inline_metadata_equals_the_requirements(name):
     assert metadata["requires-python"] == ">=3.11"
 
 
-SHARED = set("""LocalBuffer Log PrioritizedReplay SumTree allowed_step batches_due check end_with_learner find_priors
+SHARED = set("""LocalBuffer Log PrioritizedReplay Recorded SumTree allowed_step batches_due check end_with_learner find_priors
     gather importance_weights learner load n_step_return parse publish receive run_child run_processes save_agent
     shared_memory soft_update store_fields surpassed take_turns""".split())
 

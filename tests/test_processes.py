@@ -152,7 +152,7 @@ def test_ctrl_c_sigkill_and_sigterm_then_each_time_resumed_end_at_the_same_step_
     assert run.end(20) == 130, run.output
     run.assert_nothing_stays()
     last = run.output[len(before):].strip().splitlines()[-1]
-    assert last.startswith("stopped at step") and "Traceback" not in run.output
+    assert last.startswith("stopped and saved; go on with") and "Traceback" not in run.output
     resume = last.split("`")[1].split("--resume ")[1]
     folder = tmp_path / resume
     first = saved_state(folder)
@@ -430,7 +430,7 @@ def test_in_one_process_two_runs_give_the_same_weights_and_a_pretended_gpu_too(s
     assert set(published) == {(agent[0].online, agent[0].average)} and len(published) > 1
     assert {after - before for before, after in zip(calls, calls[1:])} == {6}  # columns, however many the batches
     assert agent[0].learn.graph.replays == agent[0].updates - 3 > 10
-    assert all(pretend_cuda.marked(parameter) for group in agent[0].optimizer.param_groups for parameter in group["params"])
+    assert all(pretend_cuda.marked(parameter) for group in agent[0].adam.param_groups for parameter in group["params"])
     (_, one), (_, two), (_, three) = agents
     names = "global_step", "prior_steps", "updates", "evaluations"
     assert [one[name] for name in names] == [two[name] for name in names] == [three[name] for name in names]

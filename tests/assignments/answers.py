@@ -147,8 +147,17 @@ right("td_target", DDPG, """
 
 # ------------------------------------------------------------------------------------------------- surpassed
 THRESHOLD = "average_return + (ratio - 1) * abs(average_return)"
+LOOP = f"""\
+threshold = {THRESHOLD}
+in_a_row = 0
+for r in evaluations:
+    in_a_row = in_a_row + 1 if r >= threshold else 0
+    if in_a_row == patience:
+        return True
+return False
+"""
 COUNT = "in_a_row = in_a_row + 1 if r >= threshold else 0"
-for phrase, edit in {
+for phrase, (old, new) in {
     "This is the literal alpha * rbar": (THRESHOLD, "ratio * average_return"),
     "alpha * abs(rbar) would be above 0": (THRESHOLD, "ratio * abs(average_return)"),
     "is the ratio used?": (THRESHOLD, "average_return"),
@@ -159,16 +168,13 @@ for phrase, edit in {
     "and patience is 3": ("in_a_row == patience", "in_a_row > patience"),
     "It returned None: is there a return?": ("return False", "pass"),
     "looks only at the newest evaluations": ("in_a_row = 0\n", "in_a_row, evaluations = 0, evaluations[-patience:]\n"),
-    "Their mean is high enough": ("in_a_row = 0\n", "in_a_row = 0\nreturn bool(len(evaluations) >= patience and "
+    "Their mean is high enough": ("in_a_row = 0\n", "return bool(len(evaluations) >= patience and "
                                   "np.mean(evaluations[-patience:]) >= threshold)\n"),
     "fewer than patience are never enough": ("in_a_row = 0\n", "return all(r >= threshold for r in evaluations[-patience:])\n"),
 }.items():
-    wrong("surpassed", DDPG, phrase, edit)
-right("surpassed", DDPG, """
-    threshold = average_return + abs(average_return) * (ratio - 1)
-    good = [r >= threshold for r in evaluations]
-    return any(all(good[i:i + patience]) for i in range(len(good) - patience + 1))
-""")
+    assert old in LOOP
+    ANSWERS.append(Answer("surpassed", DDPG, LOOP.replace(old, new, 1), phrase))
+right("surpassed", DDPG, LOOP)
 right("surpassed", DQN, """
     bar = average_return * ratio if average_return >= 0 else average_return * (2 - ratio)
     word = "".join("x" if r >= bar or abs(r - bar) < 1e-12 else "." for r in evaluations)

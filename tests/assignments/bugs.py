@@ -42,7 +42,8 @@ BUGS = {
         "Each state is paired with the action of the step before (Python takes slot -1 without a word). Nothing breaks; the "
         "critic learns, but not what an action does: q_values reach half of the healthy run's, and the agent hardly improves."),
     "gamma": Bug(
-        [("        discount *= gamma\n", "        discount *= 1.0\n")],
+        [("total, discount, k = total + discount * reward, discount * gamma, k + 1",
+          "total, discount, k = total + discount * reward, discount, k + 1")],
         "Nothing is discounted. The agent balances all the same. But q_values pass 100, the most that is possible with "
         "gamma = 0.99, and go on rising: without discount a pole that stays up has infinite value. The losses rise with them."),
     "terminal": Bug(
