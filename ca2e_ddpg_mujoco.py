@@ -14,7 +14,7 @@
        +--- newest networks: `board`, shared memory; average reward r: evaluator, replay ---------+
 
     python ca2e_ddpg_mujoco.py --env-id InvertedPendulum-v5 --total-timesteps 30000 --tau 0.01   # two minutes
-    python ca2e_ddpg_mujoco.py --env-id Hopper-v5 --total-timesteps 300000 --tau 0.005 --critic-l2 0   # 15
+    python ca2e_ddpg_mujoco.py --env-id Hopper-v5 --total-timesteps 300000 --tau 0.005 --critic-l2 0  # 15 min
     python ca2e_ddpg_mujoco.py --evaluate runs/<name>/agent.pt --capture-video
 
 Read `actor` first: it is Alg. 1, with `noise_of`, `surpassed` and `evaluator`. Alg. 2: `n_step_return`,
@@ -22,7 +22,7 @@ Read `actor` first: it is Alg. 1, with `noise_of`, `surpassed` and `evaluator`. 
 Below "From here on no paper" are the helpers. "Deviation 4" and such point into a table of the README.
 """
 
-import contextlib, io, math, os, shutil, signal, sys, tempfile, threading, time, traceback
+import contextlib, copy, io, math, os, shutil, signal, sys, tempfile, threading, time, traceback
 import multiprocessing as mp
 from dataclasses import asdict, dataclass, replace
 from multiprocessing import connection, heap, managers, resource_tracker, util
@@ -51,7 +51,7 @@ class Args:
     capture_video: bool = False  # write a GIF of a greedy episode when the run, or --evaluate, ends
     resume: str = ""  # go on with this run, runs/<name>; its settings hold, but for flags given anew
     evaluate: str = ""  # play 20 greedy episodes with this agent.pt (or prior) and exit
-    sync: bool = False  # all in one process, in turn: slow, repeatable, and breakpoint() works
+    sync: bool = False  # all in one process, in turn: slow, repeatable; breakpoint() works
     env_id: str = "Hopper-v5"  # the task, as gymnasium registers it [paper, App. B; Deviation 17]
     total_timesteps: int = 1_000_000  # steps of all actors together [paper, Fig. 3; Deviation 19]
     # DDPG
@@ -71,7 +71,7 @@ class Args:
     num_prior_actors: int = 3  # actors that exploit trained baseline agents [paper, 5.1]
     prior_dir: str = "priors"  # its <env_id>/*.pt are the baseline agents, shared in turn by the actors
     prior_noise: float = 0.05  # sigma of the prior actors [ours: Deviation 5]
-    retire_ratio: float = 1.05  # alpha: the learner must reach a prior's average times this [Deviation 1]
+    retire_ratio: float = 1.05  # alpha: 1.05 asks the learner for rbar + 5 % of abs(rbar) [Deviation 1]
     retire_patience: int = 3  # "several times": in this many evaluations in a row [ours: Deviation 2]
     local_buffer_size: int = 50  # B: transitions that an actor delivers at once [Ape-X]
     per_alpha: float = 0.6  # how far priorities skew the sampling, 0 is uniform [Ape-X]
@@ -82,9 +82,9 @@ class Args:
     eval_episodes: int = 10  # episodes of an evaluation [ours: Deviation 3]
 
     num_actors = property(lambda self: self.num_nature_actors + self.num_prior_actors)
+    capacity = property(lambda self: min(self.buffer_size, self.total_timesteps))  # slots of all
     ring_size = property(lambda self: self.capacity // self.num_actors)  # slots that an actor owns
-    capacity = property(lambda self: min(self.buffer_size, self.total_timesteps))
-    block_size = property(lambda self: self.local_buffer_size + self.n_step + 1)  # slots it fills at a time
+    block_size = property(lambda self: self.local_buffer_size + self.n_step + 1)  # most that a block fills
 
 # ------------------------------------------------------------------------------------------------ Environment
 def make_control(env_id: str, num_envs: int = 1, film: bool = False) -> gym.vector.VectorEnv:
@@ -100,6 +100,7 @@ def make_control(env_id: str, num_envs: int = 1, film: bool = False) -> gym.vect
         states, actions = env.single_observation_space, env.single_action_space
         if len(states.shape) != 2 or len(actions.shape) != 1 or not actions.is_bounded():
             raise ValueError("it needs flat observations and bounded actions")
+        film and [env.reset(), env.render()]  # where it cannot, it fails now
         return env
     except Exception as error:
         sys.exit(f"error: cannot act in {env_id}, as in Hopper-v5, say: {error!r:.200}")
@@ -150,7 +151,7 @@ class ActorCritic(nn.Module):
 def td_target(target_actor, target_critic, returns, discounts, next_states) -> torch.Tensor:
     """The target of section 5.2: returns, discounts (B,), next_states (B, 1, observation) -> (B,)."""
     next_q = target_critic(next_states, target_actor(next_states))  # q(s_{t+n}, pi(...; theta-); omega-)
-    return returns + discounts * next_q  # G_t = sum_i gamma^i R_{t+i} + gamma^n q(...)  (B,)
+    return returns + discounts * next_q  # the paper calls this sum G_t; here G_t is returns
 
 
 def actor_loss(actor, critic, states) -> torch.Tensor:
@@ -160,10 +161,10 @@ def actor_loss(actor, critic, states) -> torch.Tensor:
 
 @torch.inference_mode()
 def first_priorities(online, states, actions, returns, discounts, k) -> np.ndarray:
-    """Deviation 4, as Ape-X: abs(TD error), (B,), of the first B of L steps in a row, states (L, ...)."""
+    """Deviation 4, as Ape-X: abs(TD error), (m,), of the first m of L steps in a row, states (L, ...)."""
     states, t = torch.from_numpy(states), np.arange(len(actions))
     next_q = online.critic(states, online.actor(states)).numpy()  # (L,)
-    targets = returns + discounts * next_q[t + k]  # G_t + gamma^k q(s_{t+k}, pi(s_{t+k}))  (B,)
+    targets = returns + discounts * next_q[t + k]  # G_t + gamma^k q(s_{t+k}, pi(s_{t+k}))  (m,)
     return np.abs(targets - online.critic(states[: len(t)], torch.from_numpy(actions)).numpy())
 
 
@@ -186,7 +187,7 @@ def surpassed(evaluations: list[float], average_return: float, ratio: float, pat
     return any(all(high[i : i + patience]) for i in range(len(high) - patience + 1))
 
 
-def actor(args: Args, index: int, prior: str | None, replay, store: np.ndarray, board: np.ndarray):
+def actor(args: Args, index: int, prior: str | None, replay, store: np.ndarray, board: np.void):
     """Alg. 1.1 (with a prior's file) and 1.2 (without); yields the global step before each block of steps."""
     first_count, global_step, evaluations = replay.join(index)
     env, rng = make_control(args.env_id), np.random.default_rng([args.seed, index, first_count, global_step])
@@ -203,7 +204,7 @@ def actor(args: Args, index: int, prior: str | None, replay, store: np.ndarray, 
         is_prior = bool(prior) and not surpassed(evaluations, rbar, args.retire_ratio, args.retire_patience)
         policy = prior_actor if is_prior else online.actor  # retired: "replace ... with a new nature actor"
         sigma = (args.prior_noise if is_prior else noise_of(index, args)) * (high - low) / 2
-        while len(buffer.steps) < args.local_buffer_size + args.n_step:  # Alg. 2, "if capacity >= B"
+        while len(buffer.steps) < args.local_buffer_size + args.n_step:  # until B windows are whole
             with torch.inference_mode():
                 action = policy(torch.from_numpy(states))[0].numpy()  # a_t = pi(s_t)
             action = np.clip(action + sigma * rng.standard_normal(len(low), np.float32), low, high)
@@ -220,7 +221,7 @@ def actor(args: Args, index: int, prior: str | None, replay, store: np.ndarray, 
         global_step, evaluations = buffer.deliver(replay, online, is_prior)  # "receive ... reward r"
 
 
-def play_control(env_id: str, actor: Actor, episodes: int, seed: int, film: list | None = None):
+def play_control(env_id: str, network: Actor, episodes: int, seed: int, film: list | None = None):
     """Returns (episodes,) of whole episodes without noise; film takes every fifth picture of the first."""
     env, t = make_control(env_id, episodes, film is not None), 0
     states, _ = env.reset(seed=seed)
@@ -229,14 +230,14 @@ def play_control(env_id: str, actor: Actor, episodes: int, seed: int, film: list
         if film is not None and playing[0] and t % 5 == 0:
             film.append(env.envs[0].render())
         with torch.inference_mode():
-            actions = actor(torch.from_numpy(states)).numpy()
+            actions = network(torch.from_numpy(states)).numpy()
         states, rewards, terminations, truncations, _ = env.step(actions)
         returns, t = returns + rewards * playing, t + 1
         playing &= ~(terminations | truncations)
     return returns
 
 
-def evaluator(args: Args, index: int, prior: None, replay, store: np.ndarray, board: np.ndarray):
+def evaluator(args: Args, index: int, prior: None, replay, store: np.ndarray, board: np.void):
     """Measures the average reward r of Alg. 1.1 (Deviation 3); run like an actor, it stores nothing."""
     network, version, last = Actor(make_control(args.env_id)), -1, int(board["global_step"])
     while True:
@@ -267,14 +268,14 @@ def n_step_return(rewards: list[float], terminations: list[bool], gamma: float) 
 class LocalBuffer:
     """LocalBuffer of Alg. 2: collects an actor's steps and delivers B of them at once, with priorities.
 
-    A step's frame goes into the store at once, as record number `count` of the actor's own ring of slots.
+    A step's frame goes into the store right away, as record number `count` of the actor's own ring of slots.
     """
     def __init__(self, args: Args, store: np.ndarray, index: int, first_count: int):
         self.args, self.store, self.index, self.count = args, store, index, first_count
         self.steps, self.episodes = [], []  # not delivered yet; an episode is (return, length)
 
     def append(self, state, action, reward, terminated: bool, episode_step: int, final: bool = False) -> None:
-        """Alg. 1, "store (s_t, a_t, r_{t+1}, s_{t+1})"; s_{t+1} comes with the next step."""
+        """Alg. 1, "store (s_t, a_t, r_{t+1}, s_{t+1})"; the next call brings s_{t+1}; final: only that."""
         record = self.store[self.index * self.args.ring_size + self.count % self.args.ring_size]
         record["count"] = self.count  # first: a reader sees by it that the rest is being overwritten
         record["frame"], record["action"], record["episode_step"] = state[-1], action, episode_step
@@ -284,17 +285,17 @@ class LocalBuffer:
     def deliver(self, replay, network, is_prior: bool) -> tuple[int, list[float]]:
         """Alg. 2: multi-step transitions, "calculate priorities", "add (tau, p) to Replay Memory"."""
         n, gamma, ring_size, store = self.args.n_step, self.args.gamma, self.args.ring_size, self.store
-        ready = len(self.steps) - n  # the windows of the newest n are not complete
-        states, actions, rewards, terminations, final = map(np.array, zip(*self.steps))
-        ends = [next((i for i in range(t, t + n) if final[i]), t + n) for t in range(ready)]  # or game over
+        m = len(self.steps) - n  # the windows of the newest n are not complete
+        states, actions, rewards, terminations, final = zip(*self.steps)
+        ends = [t + [*final[t : t + n], True].index(True) for t in range(m)]  # n steps on, or game over
         windows = [n_step_return(rewards[t:end], terminations[t:end], gamma) for t, end in enumerate(ends)]
         returns, discounts, k = map(np.array, zip(*windows))
-        priorities = first_priorities(network, states, actions[:ready], returns, discounts, k)
-        counts = self.count - len(self.steps) + np.arange(ready)
+        priorities = first_priorities(network, np.array(states), np.array(actions[:m]), returns, discounts, k)
+        counts = self.count - len(self.steps) + np.arange(m)
         slots = self.index * ring_size + counts % ring_size
         store["return"][slots], store["discount"][slots], store["k"][slots] = returns, discounts, k
-        real = ~final[:ready]  # a final state is no transition
-        episodes, self.episodes, self.steps = self.episodes, [], self.steps[ready:]
+        real = ~np.array(final[:m])  # a final state is no transition
+        episodes, self.episodes, self.steps = self.episodes, [], self.steps[m:]
         return replay.add(self.index, self.count, counts[real], priorities[real], is_prior, episodes)
 
 # -------------------------------------------------------------------------- Prioritized replay (Alg. 2 and 3)
@@ -317,15 +318,15 @@ class SumTree:
         nodes, values = np.ones(len(values), np.int64), values.copy()
         while nodes.size and nodes[0] < self.leaves:
             nodes = 2 * nodes
-            left = self.nodes[nodes]
-            right = (values >= left) & (self.nodes[nodes + 1] > 0)  # never into an empty branch by rounding
-            values -= left * right
-            nodes += right
+            left_sums = self.nodes[nodes]
+            go_right = (values >= left_sums) & (self.nodes[nodes + 1] > 0)  # never into an empty branch
+            values -= left_sums * go_right
+            nodes += go_right
         return nodes - self.leaves
 
 
 def importance_weights(priorities: np.ndarray, beta: float) -> np.ndarray:
-    """(n, B) priorities -> (n, B) weights (N P(i))^-beta, each batch's largest scaled to 1 [PER, 3.4]."""
+    """(n, B) p^alpha, from the tree -> (n, B) (N P(i))^-beta, each batch's largest scaled to 1 [PER, 3.4]."""
     return (priorities / priorities.min(axis=-1, keepdims=True)) ** -beta  # N and the sum in P(i) cancel
 
 
@@ -333,13 +334,13 @@ def batches_due(inserted: int, sampled: int, args: Args) -> int:
     """The rate limit on the learner (Deviation 22): how many batches it may take in this call."""
     if inserted < max(1, args.learning_starts):
         return 0
-    most = min(BATCHES_PER_CALL, 1 + min(inserted, args.capacity) // (4 * args.batch_size))  # few at first
+    most = min(BATCHES_PER_CALL, 1 + min(inserted, args.capacity) // (4 * args.batch_size))  # small replay
     due = (args.samples_per_insert * (inserted - args.learning_starts) - sampled) // args.batch_size
     return most if args.samples_per_insert == 0 else int(min(most, max(0, due)))
 
 
 def allowed_step(start_step: int, sampled: int, args: Args) -> int:
-    """The rate limit on actors: the highest global step at which one may begin a block of steps."""
+    """The rate limit on actors: the last step to begin a block at; with slack, lest both sides wait."""
     if args.samples_per_insert == 0:
         return args.total_timesteps - 1
     slack = args.samples_per_insert * args.local_buffer_size + BATCHES_PER_CALL * args.batch_size
@@ -352,7 +353,7 @@ class PrioritizedReplay:
     def __init__(self, args: Args, progress: dict):
         self.args, self.progress, self.lock = args, progress, threading.Lock()  # a thread for each client
         self.tree = SumTree(args.capacity)
-        self.counts = np.full(args.capacity, -1)  # -1: the slot cannot be sampled
+        self.counts = np.full(args.capacity, -1)  # which record is in a slot; -1: none to sample
         self.next_counts, self.sampled, self.events = [0] * args.num_actors, 0, []
         self.start_step = progress["global_step"]
         self.rng = np.random.default_rng([args.seed, self.start_step])
@@ -360,7 +361,7 @@ class PrioritizedReplay:
     def join(self, index: int) -> tuple[int, int, list]:
         """An actor starts, past what a dead one may have half written: (first count, step, evaluations)."""
         with self.lock:
-            self._remove_old(index, self.next_counts[index] + self.args.block_size)
+            self._make_room(index, self.next_counts[index] + self.args.block_size)
             return self.next_counts[index], self.progress["global_step"], self.progress["evaluations"]
 
     def add(self, index: int, next_count: int, counts, priorities, is_prior, episodes) -> tuple[int, list]:
@@ -369,7 +370,7 @@ class PrioritizedReplay:
             slots = index * self.args.ring_size + counts % self.args.ring_size
             self.counts[slots] = counts
             self.tree.set(slots, (priorities + 1e-6) ** self.args.per_alpha)
-            self._remove_old(index, max(next_count, self.next_counts[index]))
+            self._make_room(index, max(next_count, self.next_counts[index]))  # a successor may have joined
             self.progress["global_step"] += len(counts)
             self.progress["prior_steps"] += len(counts) * is_prior
             self.events += [("episode", is_prior, *episode) for episode in episodes]
@@ -389,9 +390,9 @@ class PrioritizedReplay:
             events, self.events = self.events, []
             return slots, self.counts[slots], weights.astype(np.float32), self.progress, events
 
-    def _remove_old(self, index: int, next_count: int) -> None:
-        """Alg. 3, "periodically remove old experience": all that needs a slot which the next block fills."""
-        ahead = next_count + np.arange(self.args.block_size + STACK - 1)
+    def _make_room(self, index: int, next_count: int) -> None:
+        """Alg. 3, "periodically remove old experience", from the slots of a next block; sets next_counts."""
+        ahead = next_count + np.arange(self.args.block_size + STACK - 1)  # states begin STACK - 1 earlier
         slots = index * self.args.ring_size + ahead % self.args.ring_size
         self.tree.set(slots, 0.0)
         self.counts[slots], self.next_counts[index] = -1, next_count
@@ -414,21 +415,19 @@ def gather(store: np.ndarray, slots, counts, weights, args: Args) -> tuple[np.nd
         frames[back > store["episode_step"][ring + counts % args.ring_size][..., None]] = 0
         return frames
 
-    batches = (stack_frames(counts), store["action"][slots], store["return"][slots], store["discount"][slots],
+    columns = (stack_frames(counts), store["action"][slots], store["return"][slots], store["discount"][slots],
                stack_frames(counts + store["k"][slots]))
     oldest = counts - np.minimum(store["episode_step"][slots], STACK - 1)  # record, overwritten first
     whole = store["count"][ring + oldest % args.ring_size] == oldest  # else its actor was faster: weight 0
-    return *batches, np.where(whole, weights, np.float32(0))
+    return *columns, np.where(whole, weights, np.float32(0))
 
 
 class DDPG:
     """What learns: theta, omega (online), theta-, omega- (target), an average of theta, which is saved."""
     def __init__(self, args: Args, env, device: torch.device):
         self.args, self.device, self.updates = args, device, 0
-        self.online, self.target = ActorCritic(env).to(device), ActorCritic(env).to(device)
-        self.average = Actor(env).to(device)
-        self.target.load_state_dict(self.online.state_dict())
-        self.average.load_state_dict(self.online.actor.state_dict())
+        self.online = ActorCritic(env).to(device)
+        self.target, self.average = copy.deepcopy(self.online), copy.deepcopy(self.online.actor)
         self.theta, self.omega = list(self.online.actor.parameters()), list(self.online.critic.parameters())
         matrices = [tensor for tensor in self.omega[:-2] if tensor.ndim == 2]  # but the output layer's
         others = [tensor for tensor in self.omega[:-2] if tensor.ndim < 2] + self.omega[-2:]
@@ -450,19 +449,19 @@ class DDPG:
         """A step of Adam on theta and omega: TD errors (B,), both losses, the mean q-value."""
         states, actions, returns, discounts, next_states, weights = batch
         target = td_target(self.target.actor, self.target.critic, returns, discounts, next_states)  # (B,)
-        td_errors = target - self.online.critic(states, actions)  # G_t - q(S_t, A_t; omega)  (B,)
-        loss_omega = (weights * 0.5 * td_errors.square()).mean()
+        q_values = self.online.critic(states, actions)  # q(S_t, A_t; omega)  (B,)
+        loss_omega = (weights * 0.5 * (target - q_values).square()).mean()
         loss_theta = actor_loss(self.online.actor, self.online.critic, states)
         self.adam.zero_grad()
         loss_omega.backward(inputs=self.omega)
         loss_theta.backward(inputs=self.theta)  # leaves the critic alone
         self.adam.step()  # both networks from the same weights; no clipping (Deviation 21)
         soft_update(self.target, self.online, tau=self.args.tau)  # theta-minus, omega-minus
-        return [each.detach() for each in (td_errors, loss_omega, loss_theta, (target - td_errors).mean())]
+        return [each.detach() for each in (target - q_values, loss_omega, loss_theta, q_values.mean())]
 
 
-def learner(args: Args, agent, replay, store: np.ndarray, board: np.ndarray):
-    """Alg. 3, until all steps have their updates; yields progress, events, metrics, updates each time."""
+def learner(args: Args, agent, replay, store: np.ndarray, board: np.void):
+    """Alg. 3, until all steps have their updates; yields progress, events, metrics, updates just made."""
     slots, counts, priorities, metrics = np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0), {}
     start_step, sampled = int(board["global_step"]), 0
     while True:
@@ -471,8 +470,8 @@ def learner(args: Args, agent, replay, store: np.ndarray, board: np.ndarray):
         sampled += slots.size
         board["global_step"] = progress["global_step"]
         board["allowed_step"] = allowed_step(start_step, sampled, args)
-        batches, td_errors = gather(store, slots, counts, weights, args), []
-        for batch in zip(*(torch.from_numpy(column).to(agent.device) for column in batches)):
+        columns, td_errors = gather(store, slots, counts, weights, args), []
+        for batch in zip(*(torch.from_numpy(column).to(agent.device) for column in columns)):  # each in turn
             td_error, metrics = agent.update(batch, progress["global_step"])
             td_errors.append(td_error)
             if agent.updates % args.publish_frequency == 0:
@@ -493,7 +492,7 @@ FRACTIONS = "gamma tau per_alpha per_beta".split()
 
 
 class Recorded:
-    """On a GPU: the kernels of function(batch), recorded once, then launched as one (a CUDA graph)."""
+    """On a GPU: records the kernels of function(batch) once, then launches them as one (a CUDA graph)."""
     def __init__(self, function):
         self.function, self.calls, self.graph = function, 0, torch.cuda.CUDAGraph()
 
@@ -503,7 +502,7 @@ class Recorded:
             return self.function(batch)
         if self.calls == 4:
             self.batch = [column.clone() for column in batch]
-            with torch.cuda.graph(self.graph):
+            with torch.cuda.graph(self.graph):  # from now on its Python does not run: debug with --no-cuda
                 self.results = self.function(self.batch)
         torch._foreach_copy_(self.batch, batch)
         self.graph.replay()
@@ -525,7 +524,7 @@ def store_fields(env) -> list:
             ("discount", np.float32), ("episode_step", np.int32), ("frame", frames.dtype, frames.shape[1:])]
 
 
-def publish(board: np.ndarray, online: nn.Module, average: nn.Module) -> None:
+def publish(board: np.void, online: nn.Module, average: nn.Module) -> None:
     """Learner: replaces both networks on the board, whose version is odd meanwhile."""
     newest, mean = (torch.cat([tensor.detach().flatten() for tensor in net.parameters()]).cpu()
                     for net in (online, average))
@@ -534,7 +533,7 @@ def publish(board: np.ndarray, online: nn.Module, average: nn.Module) -> None:
     board["version"] += 1
 
 
-def receive(board: np.ndarray, name: str, network: nn.Module, version: int) -> int:
+def receive(board: np.void, name: str, network: nn.Module, version: int) -> int:
     """Copies the board's network of that name, if newer than version; returns the version it then has."""
     while (found := int(board["version"])) != version:
         vector = torch.from_numpy(board[name].copy())
@@ -620,6 +619,9 @@ def load(path: str | Path, env_id: str = "", **parts) -> dict:
             if name == "optimizer":  # its learning rates may have been given anew
                 saved[name]["param_groups"] = part.state_dict()["param_groups"]
             part.load_state_dict(saved[name])
+            for tensor, moments in getattr(part, "state", {}).items():  # of the optimizer: unchecked yet
+                if {moments["exp_avg"].shape, moments["exp_avg_sq"].shape} != {tensor.shape}:
+                    raise ValueError("its optimizer has another shape")
         numbers = [*saved["network"].values(), torch.tensor(float(saved["average_return"]))]
         if not all(tensor.isfinite().all() for tensor in numbers):
             raise ValueError("its weights, or its average return, are not finite")
@@ -632,7 +634,7 @@ def save_agent(args: Args, path: Path, agent, progress: dict, final_return: floa
     """Writes what --resume, --evaluate and, as a prior, another run need; never half a file."""
     if not all(tensor.isfinite().all() for tensor in agent.online.parameters()):
         sys.exit(f"error: the weights are not finite, by update {agent.updates:,}; they are not saved")
-    average_return = [-1e9, *progress["evaluations"]][-1] if final_return is None else final_return
+    average_return = (progress["evaluations"] or [-1e9])[-1] if final_return is None else final_return
     torch.save({**{name: part.state_dict() for name, part in agent.parts.items()}, **progress,
                 "format": CHECKPOINT_FORMAT, "algo": ALGO, "env_id": args.env_id, "args": asdict(args),
                 "average_return": average_return, "updates": agent.updates}, whole := io.BytesIO())
@@ -762,12 +764,11 @@ def main(args: Args) -> None:
     store, (board,) = (np.frombuffer(arena.buffer, dtype) for arena, dtype in memory)
     board["global_step"] = progress["global_step"]
     publish(board, agent.online, agent.average)
-    print(f"{run} from step {progress['global_step']:,} | learner on {device}"
-          f"{', for shorter runs see the top of the script' * (device.type == 'cpu')}", flush=True)
+    print(f"{run} from step {progress['global_step']:,} | learner on {device} (shorter: --help)", flush=True)
     works = [(actor, file) for file, _ in [(None, 0)] * args.num_nature_actors + priors] + [(evaluator, None)]
     try:
         others = (take_turns if args.sync else run_processes)(args, works, progress, *memory)
-        for progress, events, metrics, updates in learner(args, agent, next(others), store, board):
+        for progress, events, metrics, made in learner(args, agent, next(others), store, board):
             log(progress, events, metrics, agent.updates)
             if stop or time.monotonic() - saved_at > SAVE_SECONDS:
                 save_agent(args, run / "agent.pt", agent, progress)
@@ -775,8 +776,8 @@ def main(args: Args) -> None:
             if stop:
                 print(f"\nstopped and saved; go on with `python {Path(__file__).name} --resume {run}`")
                 sys.exit(128 + stop[0])
-            next(others)
-            time.sleep(0.0 if updates or args.sync else 0.01)  # the rate limit holds the learner
+            next(others)  # starts the killed again; --sync: each does a block
+            time.sleep(0.0 if made or args.sync else 0.01)  # the rate limit holds the learner
     except (EOFError, ConnectionError) as error:
         sys.exit(f"error: the replay's manager is gone, or who reads this ({error!r:.40}); --resume {run}")
     finally:
@@ -793,7 +794,6 @@ def main(args: Args) -> None:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
         main(parse())
     except OSError as refused:  # a full disk, say

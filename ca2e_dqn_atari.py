@@ -23,7 +23,7 @@ Read `actor` first: it is Alg. 1, with `epsilon_of`, `surpassed` and `evaluator`
 Below "From here on no paper" are the helpers. "Deviation 4" and such point into a table of the README.
 """
 
-import contextlib, io, os, shutil, signal, sys, tempfile, threading, time, traceback
+import contextlib, copy, io, os, shutil, signal, sys, tempfile, threading, time, traceback
 import multiprocessing as mp
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
@@ -41,7 +41,7 @@ from ale_py.vector_env import AtariVectorEnv
 from torch.utils.tensorboard import SummaryWriter
 
 ALGO = "ca2e-dqn"
-STACK = 4  # frames in a state [paper, App. A]
+STACK = 4  # frames in a state [paper, App. A]; fixed: make_atari and QNetwork do not read it
 AVERAGING = 8e-4  # tau of the averaged network, which is evaluated and saved (Deviation 3)
 BATCHES_PER_CALL = 32  # the learner asks the manager for so many batches at once
 
@@ -55,7 +55,7 @@ class Args:
     capture_video: bool = False  # write a GIF of a greedy game when the run, or --evaluate, ends
     resume: str = ""  # go on with this run, runs/<name>; its settings hold, but for flags given anew
     evaluate: str = ""  # play 20 greedy games with this agent.pt (or prior) and exit
-    sync: bool = False  # all in one process, in turn: slow, repeatable, and breakpoint() works
+    sync: bool = False  # all in one process, in turn: slow, repeatable; breakpoint() works
     env_id: str = "PongNoFrameskip-v4"  # the game, as gymnasium registers it [paper, App. B]
     total_timesteps: int = 10_000_000  # agent steps (4 frames each) of all actors together [paper, Fig. 2]
     # DQN
@@ -75,7 +75,7 @@ class Args:
     num_prior_actors: int = 3  # actors that exploit trained baseline agents [paper, 5.1]
     prior_dir: str = "priors"  # its <env_id>/*.pt are the baseline agents, shared in turn by the actors
     prior_epsilon: float = 0.01  # epsilon of the prior actors [ours: Deviation 5]
-    retire_ratio: float = 1.05  # alpha: the learner must reach a prior's average times this [Deviation 1]
+    retire_ratio: float = 1.05  # alpha: 1.05 asks the learner for rbar + 5 % of abs(rbar) [Deviation 1]
     retire_patience: int = 3  # "several times": in this many evaluations in a row [ours: Deviation 2]
     local_buffer_size: int = 50  # B: transitions that an actor delivers at once [Ape-X]
     per_alpha: float = 0.6  # how far priorities skew the sampling, 0 is uniform [Ape-X]
@@ -83,12 +83,12 @@ class Args:
     samples_per_insert: float = 8.0  # sampled for each inserted; 0: no limit, as the paper [DQN: 32 every 4]
     publish_frequency: int = 25  # updates between publications of the network [ours: the paper is silent]
     eval_frequency: int = 25_000  # agent steps between greedy evaluations [ours: Deviation 3]
-    eval_episodes: int = 5  # games of an evaluation [ours: Deviation 3]
+    eval_episodes: int = 5  # games of an evaluation, at epsilon 0.001 [ours: Deviation 3]
 
     num_actors = property(lambda self: self.num_nature_actors + self.num_prior_actors)
+    capacity = property(lambda self: min(self.buffer_size, self.total_timesteps))  # slots of all
     ring_size = property(lambda self: self.capacity // self.num_actors)  # slots that an actor owns
-    capacity = property(lambda self: min(self.buffer_size, self.total_timesteps))
-    block_size = property(lambda self: self.local_buffer_size + self.n_step + 1)  # slots it fills at a time
+    block_size = property(lambda self: self.local_buffer_size + self.n_step + 1)  # most that a block fills
 
 # ------------------------------------------------------------------------------------------------ Environment
 def make_atari(env_id: str, num_envs: int = 1) -> AtariVectorEnv:
@@ -118,8 +118,7 @@ class QNetwork(nn.Module):
             nn.Conv2d(32, 64, 4, stride=2), nn.ReLU(),
             nn.Conv2d(64, 64, 3, stride=1), nn.ReLU(),
             nn.Flatten(), nn.Linear(3136, 512), nn.LayerNorm(512), nn.ReLU(),
-            nn.Linear(512, int(env.single_action_space.n)),
-        )  # fmt: skip
+            nn.Linear(512, int(env.single_action_space.n)))
 
     def forward(self, states: torch.Tensor) -> torch.Tensor:
         """states (B, 4, 84, 84) uint8 -> q-values (B, num_actions)."""
@@ -131,14 +130,14 @@ def td_target(q_network, target_network, returns, discounts, next_states) -> tor
     """The double-DQN target of section 5.1: returns, discounts (B,), next_states (B, 4, 84, 84) -> (B,)."""
     best_actions = q_network(next_states).argmax(1, keepdim=True)  # argmax_a q(s_{t+n}, a; theta)  (B, 1)
     next_q = target_network(next_states).gather(1, best_actions).squeeze(1)  # q(s_{t+n}, ...; theta-)  (B,)
-    return returns + discounts * next_q  # sum_i gamma^i R_{t+i} + gamma^n q(...)  (B,)
+    return returns + discounts * next_q  # G_t + gamma^n q(...); gamma^k in a short window  (B,)
 
 
 @torch.inference_mode()
 def first_priorities(q_network, states, actions, returns, discounts, k) -> np.ndarray:
-    """Deviation 4, as Ape-X: abs(TD error), (B,), of the first B of L steps in a row, states (L, ...)."""
+    """Deviation 4, as Ape-X: abs(TD error), (m,), of the first m of L steps in a row, states (L, ...)."""
     q_values, t = q_network(torch.from_numpy(states)).numpy(), np.arange(len(actions))
-    targets = returns + discounts * q_values[t + k].max(1)  # G_t + gamma^k max_a q(s_{t+k}, a)  (B,)
+    targets = returns + discounts * q_values[t + k].max(1)  # G_t + gamma^k max_a q(s_{t+k}, a)  (m,)
     return np.abs(targets - q_values[t, actions])
 
 
@@ -162,7 +161,7 @@ def surpassed(evaluations: list[float], average_return: float, ratio: float, pat
     return any(all(high[i : i + patience]) for i in range(len(high) - patience + 1))
 
 
-def actor(args: Args, index: int, prior: str | None, replay, store: np.ndarray, board: np.ndarray):
+def actor(args: Args, index: int, prior: str | None, replay, store: np.ndarray, board: np.void):
     """Alg. 1.1 (with a prior's file) and 1.2 (without); yields the global step before each block of steps."""
     first_count, global_step, evaluations = replay.join(index)
     env, rng = make_atari(args.env_id), np.random.default_rng([args.seed, index, first_count, global_step])
@@ -178,7 +177,7 @@ def actor(args: Args, index: int, prior: str | None, replay, store: np.ndarray, 
         is_prior = bool(prior) and not surpassed(evaluations, rbar, args.retire_ratio, args.retire_patience)
         policy = prior_network if is_prior else q_network  # retired: "replace ... with a new nature actor"
         epsilon = args.prior_epsilon if is_prior else epsilon_of(index, global_step, args)
-        while len(buffer.steps) < args.local_buffer_size + args.n_step:  # Alg. 2, "if capacity >= B"
+        while len(buffer.steps) < args.local_buffer_size + args.n_step:  # until B windows are whole
             if life_lost:
                 action = env.fire  # else a greedy agent waits for the next ball for ever
             elif rng.random() < epsilon:
@@ -221,7 +220,7 @@ def play_atari(env_id: str, q_network: QNetwork, games: int, seed: int, film: li
     return returns
 
 
-def evaluator(args: Args, index: int, prior: None, replay, store: np.ndarray, board: np.ndarray):
+def evaluator(args: Args, index: int, prior: None, replay, store: np.ndarray, board: np.void):
     """Measures the average reward r of Alg. 1.1 (Deviation 3); run like an actor, it stores nothing."""
     network, version, last = QNetwork(make_atari(args.env_id)), -1, int(board["global_step"])
     while True:
@@ -252,14 +251,14 @@ def n_step_return(rewards: list[float], terminations: list[bool], gamma: float) 
 class LocalBuffer:
     """LocalBuffer of Alg. 2: collects an actor's steps and delivers B of them at once, with priorities.
 
-    A step's frame goes into the store at once, as record number `count` of the actor's own ring of slots.
+    A step's frame goes into the store right away, as record number `count` of the actor's own ring of slots.
     """
     def __init__(self, args: Args, store: np.ndarray, index: int, first_count: int):
         self.args, self.store, self.index, self.count = args, store, index, first_count
         self.steps, self.episodes = [], []  # not delivered yet; an episode is (return, length)
 
     def append(self, state, action, reward, terminated: bool, episode_step: int, final: bool = False) -> None:
-        """Alg. 1, "store (s_t, a_t, r_{t+1}, s_{t+1})"; s_{t+1} comes with the next step."""
+        """Alg. 1, "store (s_t, a_t, r_{t+1}, s_{t+1})"; the next call brings s_{t+1}; final: only that."""
         record = self.store[self.index * self.args.ring_size + self.count % self.args.ring_size]
         record["count"] = self.count  # first: a reader sees by it that the rest is being overwritten
         record["frame"], record["action"], record["episode_step"] = state[-1], action, episode_step
@@ -269,17 +268,17 @@ class LocalBuffer:
     def deliver(self, replay, network, is_prior: bool) -> tuple[int, list[float]]:
         """Alg. 2: multi-step transitions, "calculate priorities", "add (tau, p) to Replay Memory"."""
         n, gamma, ring_size, store = self.args.n_step, self.args.gamma, self.args.ring_size, self.store
-        ready = len(self.steps) - n  # the windows of the newest n are not complete
-        states, actions, rewards, terminations, final = map(np.array, zip(*self.steps))
-        ends = [next((i for i in range(t, t + n) if final[i]), t + n) for t in range(ready)]  # or game over
+        m = len(self.steps) - n  # the windows of the newest n are not complete
+        states, actions, rewards, terminations, final = zip(*self.steps)
+        ends = [t + [*final[t : t + n], True].index(True) for t in range(m)]  # n steps on, or game over
         windows = [n_step_return(rewards[t:end], terminations[t:end], gamma) for t, end in enumerate(ends)]
         returns, discounts, k = map(np.array, zip(*windows))
-        priorities = first_priorities(network, states, actions[:ready], returns, discounts, k)
-        counts = self.count - len(self.steps) + np.arange(ready)
+        priorities = first_priorities(network, np.array(states), np.array(actions[:m]), returns, discounts, k)
+        counts = self.count - len(self.steps) + np.arange(m)
         slots = self.index * ring_size + counts % ring_size
         store["return"][slots], store["discount"][slots], store["k"][slots] = returns, discounts, k
-        real = ~final[:ready]  # a final state is no transition
-        episodes, self.episodes, self.steps = self.episodes, [], self.steps[ready:]
+        real = ~np.array(final[:m])  # a final state is no transition
+        episodes, self.episodes, self.steps = self.episodes, [], self.steps[m:]
         return replay.add(self.index, self.count, counts[real], priorities[real], is_prior, episodes)
 
 # -------------------------------------------------------------------------- Prioritized replay (Alg. 2 and 3)
@@ -302,15 +301,15 @@ class SumTree:
         nodes, values = np.ones(len(values), np.int64), values.copy()
         while nodes.size and nodes[0] < self.leaves:
             nodes = 2 * nodes
-            left = self.nodes[nodes]
-            right = (values >= left) & (self.nodes[nodes + 1] > 0)  # never into an empty branch by rounding
-            values -= left * right
-            nodes += right
+            left_sums = self.nodes[nodes]
+            go_right = (values >= left_sums) & (self.nodes[nodes + 1] > 0)  # never into an empty branch
+            values -= left_sums * go_right
+            nodes += go_right
         return nodes - self.leaves
 
 
 def importance_weights(priorities: np.ndarray, beta: float) -> np.ndarray:
-    """(n, B) priorities -> (n, B) weights (N P(i))^-beta, each batch's largest scaled to 1 [PER, 3.4]."""
+    """(n, B) p^alpha, from the tree -> (n, B) (N P(i))^-beta, each batch's largest scaled to 1 [PER, 3.4]."""
     return (priorities / priorities.min(axis=-1, keepdims=True)) ** -beta  # N and the sum in P(i) cancel
 
 
@@ -318,13 +317,13 @@ def batches_due(inserted: int, sampled: int, args: Args) -> int:
     """The rate limit on the learner (Deviation 22): how many batches it may take in this call."""
     if inserted < max(1, args.learning_starts):
         return 0
-    most = min(BATCHES_PER_CALL, 1 + min(inserted, args.capacity) // (4 * args.batch_size))  # few at first
+    most = min(BATCHES_PER_CALL, 1 + min(inserted, args.capacity) // (4 * args.batch_size))  # small replay
     due = (args.samples_per_insert * (inserted - args.learning_starts) - sampled) // args.batch_size
     return most if args.samples_per_insert == 0 else int(min(most, max(0, due)))
 
 
 def allowed_step(start_step: int, sampled: int, args: Args) -> int:
-    """The rate limit on actors: the highest global step at which one may begin a block of steps."""
+    """The rate limit on actors: the last step to begin a block at; with slack, lest both sides wait."""
     if args.samples_per_insert == 0:
         return args.total_timesteps - 1
     slack = args.samples_per_insert * args.local_buffer_size + BATCHES_PER_CALL * args.batch_size
@@ -337,7 +336,7 @@ class PrioritizedReplay:
     def __init__(self, args: Args, progress: dict):
         self.args, self.progress, self.lock = args, progress, threading.Lock()  # a thread for each client
         self.tree = SumTree(args.capacity)
-        self.counts = np.full(args.capacity, -1)  # -1: the slot cannot be sampled
+        self.counts = np.full(args.capacity, -1)  # which record is in a slot; -1: none to sample
         self.next_counts, self.sampled, self.events = [0] * args.num_actors, 0, []
         self.start_step = progress["global_step"]
         self.rng = np.random.default_rng([args.seed, self.start_step])
@@ -345,7 +344,7 @@ class PrioritizedReplay:
     def join(self, index: int) -> tuple[int, int, list]:
         """An actor starts, past what a dead one may have half written: (first count, step, evaluations)."""
         with self.lock:
-            self._remove_old(index, self.next_counts[index] + self.args.block_size)
+            self._make_room(index, self.next_counts[index] + self.args.block_size)
             return self.next_counts[index], self.progress["global_step"], self.progress["evaluations"]
 
     def add(self, index: int, next_count: int, counts, priorities, is_prior, episodes) -> tuple[int, list]:
@@ -354,7 +353,7 @@ class PrioritizedReplay:
             slots = index * self.args.ring_size + counts % self.args.ring_size
             self.counts[slots] = counts
             self.tree.set(slots, (priorities + 1e-6) ** self.args.per_alpha)
-            self._remove_old(index, max(next_count, self.next_counts[index]))
+            self._make_room(index, max(next_count, self.next_counts[index]))  # a successor may have joined
             self.progress["global_step"] += len(counts)
             self.progress["prior_steps"] += len(counts) * is_prior
             self.events += [("episode", is_prior, *episode) for episode in episodes]
@@ -374,9 +373,9 @@ class PrioritizedReplay:
             events, self.events = self.events, []
             return slots, self.counts[slots], weights.astype(np.float32), self.progress, events
 
-    def _remove_old(self, index: int, next_count: int) -> None:
-        """Alg. 3, "periodically remove old experience": all that needs a slot which the next block fills."""
-        ahead = next_count + np.arange(self.args.block_size + STACK - 1)
+    def _make_room(self, index: int, next_count: int) -> None:
+        """Alg. 3, "periodically remove old experience", from the slots of a next block; sets next_counts."""
+        ahead = next_count + np.arange(self.args.block_size + STACK - 1)  # states begin STACK - 1 earlier
         slots = index * self.args.ring_size + ahead % self.args.ring_size
         self.tree.set(slots, 0.0)
         self.counts[slots], self.next_counts[index] = -1, next_count
@@ -399,21 +398,19 @@ def gather(store: np.ndarray, slots, counts, weights, args: Args) -> tuple[np.nd
         frames[back > store["episode_step"][ring + counts % args.ring_size][..., None]] = 0
         return frames
 
-    batches = (stack_frames(counts), store["action"][slots], store["return"][slots], store["discount"][slots],
+    columns = (stack_frames(counts), store["action"][slots], store["return"][slots], store["discount"][slots],
                stack_frames(counts + store["k"][slots]))
     oldest = counts - np.minimum(store["episode_step"][slots], STACK - 1)  # record, overwritten first
     whole = store["count"][ring + oldest % args.ring_size] == oldest  # else its actor was faster: weight 0
-    return *batches, np.where(whole, weights, np.float32(0))
+    return *columns, np.where(whole, weights, np.float32(0))
 
 
 class DQN:
     """What learns: theta (online), theta-minus (target), and an average of theta, evaluated and saved."""
     def __init__(self, args: Args, env, device: torch.device, cores: int = 1):
-        self.args, self.device, self.updates, self.period = args, device, 0, float("inf")
-        self.online, self.target, self.average = (
-            QNetwork(env).to(device, memory_format=torch.channels_last) for _ in range(3))
-        for network in (self.target, self.average):
-            network.load_state_dict(self.online.state_dict())
+        self.args, self.device, self.updates, self.copies = args, device, 0, float("inf")
+        self.online = QNetwork(env).to(device, memory_format=torch.channels_last)
+        self.target, self.average = copy.deepcopy(self.online), copy.deepcopy(self.online)
         self.theta = list(self.online.parameters())
         self.adam = torch.optim.Adam(self.theta, lr=args.learning_rate, fused=True, capturable=True)
         self.learn = Recorded(self.learn) if device.type == "cuda" else self.learn
@@ -422,12 +419,12 @@ class DQN:
 
     def update(self, batch, global_step: int) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """Alg. 3, "learn and update the network parameters": TD errors (B,), metrics, still on the device."""
-        if global_step // self.args.target_network_frequency > self.period:
+        if global_step // self.args.target_network_frequency > self.copies:
             soft_update(self.target, self.online, tau=1.0)  # theta-minus <- theta
-        self.period = global_step // self.args.target_network_frequency
+        self.copies = global_step // self.args.target_network_frequency  # due so far; inf: no update yet
         td_errors, loss, q_value = self.learn(batch)
         self.updates += 1
-        soft_update(self.average, self.online, tau=max(AVERAGING, 10 / (10 + self.updates)))  # Deviation 3
+        soft_update(self.average, self.online, tau=max(AVERAGING, 10 / (10 + self.updates)))  # fast at first
         return td_errors, {"losses/td_loss": loss, "losses/q_values": q_value}
 
     def learn(self, batch) -> tuple[torch.Tensor, ...]:
@@ -442,12 +439,12 @@ class DQN:
         target = td_target(self.online, self.target, returns, discounts, next_states)  # (B,)
         q_values = self.online(states).gather(1, actions[:, None]).squeeze(1)  # q(s_t, a_t; theta)  (B,)
         td_errors = target - q_values
-        loss = (weights * 0.5 * td_errors.square()).sum() / self.args.batch_size  # a share's part of the mean
+        loss = (weights * 0.5 * td_errors.square()).sum() / self.args.batch_size  # no .mean(): see `backward`
         return loss, td_errors.detach(), q_values.detach()
 
 
-def learner(args: Args, agent, replay, store: np.ndarray, board: np.ndarray):
-    """Alg. 3, until all steps have their updates; yields progress, events, metrics, updates each time."""
+def learner(args: Args, agent, replay, store: np.ndarray, board: np.void):
+    """Alg. 3, until all steps have their updates; yields progress, events, metrics, updates just made."""
     slots, counts, priorities, metrics = np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0), {}
     start_step, sampled = int(board["global_step"]), 0
     while True:
@@ -456,8 +453,8 @@ def learner(args: Args, agent, replay, store: np.ndarray, board: np.ndarray):
         sampled += slots.size
         board["global_step"] = progress["global_step"]
         board["allowed_step"] = allowed_step(start_step, sampled, args)
-        batches, td_errors = gather(store, slots, counts, weights, args), []
-        for batch in zip(*(torch.from_numpy(column).to(agent.device) for column in batches)):
+        columns, td_errors = gather(store, slots, counts, weights, args), []
+        for batch in zip(*(torch.from_numpy(column).to(agent.device) for column in columns)):  # each in turn
             td_error, metrics = agent.update(batch, progress["global_step"])
             td_errors.append(td_error)
             if agent.updates % args.publish_frequency == 0:
@@ -491,7 +488,7 @@ def backward(loss_of, batch, parameters: list, pool) -> tuple[torch.Tensor, ...]
 
 
 class Recorded:
-    """On a GPU: the kernels of function(batch), recorded once, then launched as one (a CUDA graph)."""
+    """On a GPU: records the kernels of function(batch) once, then launches them as one (a CUDA graph)."""
     def __init__(self, function):
         self.function, self.calls, self.graph = function, 0, torch.cuda.CUDAGraph()
 
@@ -501,7 +498,7 @@ class Recorded:
             return self.function(batch)
         if self.calls == 4:
             self.batch = [column.clone() for column in batch]
-            with torch.cuda.graph(self.graph):
+            with torch.cuda.graph(self.graph):  # from now on its Python does not run: debug with --no-cuda
                 self.results = self.function(self.batch)
         torch._foreach_copy_(self.batch, batch)
         self.graph.replay()
@@ -523,7 +520,7 @@ def store_fields(env) -> list:
             ("discount", np.float32), ("episode_step", np.int32), ("frame", frames.dtype, frames.shape[1:])]
 
 
-def publish(board: np.ndarray, online: nn.Module, average: nn.Module) -> None:
+def publish(board: np.void, online: nn.Module, average: nn.Module) -> None:
     """Learner: replaces both networks on the board, whose version is odd meanwhile."""
     newest, mean = (torch.cat([tensor.detach().flatten() for tensor in net.parameters()]).cpu()
                     for net in (online, average))
@@ -532,7 +529,7 @@ def publish(board: np.ndarray, online: nn.Module, average: nn.Module) -> None:
     board["version"] += 1
 
 
-def receive(board: np.ndarray, name: str, network: nn.Module, version: int) -> int:
+def receive(board: np.void, name: str, network: nn.Module, version: int) -> int:
     """Copies the board's network of that name, if newer than version; returns the version it then has."""
     while (found := int(board["version"])) != version:
         vector = torch.from_numpy(board[name].copy())
@@ -618,6 +615,9 @@ def load(path: str | Path, env_id: str = "", **parts) -> dict:
             if name == "optimizer":  # its learning rates may have been given anew
                 saved[name]["param_groups"] = part.state_dict()["param_groups"]
             part.load_state_dict(saved[name])
+            for tensor, moments in getattr(part, "state", {}).items():  # of the optimizer: unchecked yet
+                if {moments["exp_avg"].shape, moments["exp_avg_sq"].shape} != {tensor.shape}:
+                    raise ValueError("its optimizer has another shape")
         numbers = [*saved["network"].values(), torch.tensor(float(saved["average_return"]))]
         if not all(tensor.isfinite().all() for tensor in numbers):
             raise ValueError("its weights, or its average return, are not finite")
@@ -630,7 +630,7 @@ def save_agent(args: Args, path: Path, agent, progress: dict, final_return: floa
     """Writes what --resume, --evaluate and, as a prior, another run need; never half a file."""
     if not all(tensor.isfinite().all() for tensor in agent.online.parameters()):
         sys.exit(f"error: the weights are not finite, by update {agent.updates:,}; they are not saved")
-    average_return = [-1e9, *progress["evaluations"]][-1] if final_return is None else final_return
+    average_return = (progress["evaluations"] or [-1e9])[-1] if final_return is None else final_return
     torch.save({**{name: part.state_dict() for name, part in agent.parts.items()}, **progress,
                 "format": CHECKPOINT_FORMAT, "algo": ALGO, "env_id": args.env_id, "args": asdict(args),
                 "average_return": average_return, "updates": agent.updates}, whole := io.BytesIO())
@@ -762,12 +762,11 @@ def main(args: Args) -> None:
     store, (board,) = (np.frombuffer(arena.buffer, dtype) for arena, dtype in memory)
     board["global_step"] = progress["global_step"]
     publish(board, agent.online, agent.average)
-    print(f"{run} from step {progress['global_step']:,} | learner on {device}"
-          f"{', for shorter runs see the top of the script' * (device.type == 'cpu')}", flush=True)
+    print(f"{run} from step {progress['global_step']:,} | learner on {device} (shorter: --help)", flush=True)
     works = [(actor, file) for file, _ in [(None, 0)] * args.num_nature_actors + priors] + [(evaluator, None)]
     try:
         others = (take_turns if args.sync else run_processes)(args, works, progress, *memory)
-        for progress, events, metrics, updates in learner(args, agent, next(others), store, board):
+        for progress, events, metrics, made in learner(args, agent, next(others), store, board):
             log(progress, events, metrics, agent.updates)
             if stop or time.monotonic() - saved_at > SAVE_SECONDS:
                 save_agent(args, run / "agent.pt", agent, progress)
@@ -775,8 +774,8 @@ def main(args: Args) -> None:
             if stop:
                 print(f"\nstopped and saved; go on with `python {Path(__file__).name} --resume {run}`")
                 sys.exit(128 + stop[0])
-            next(others)
-            time.sleep(0.0 if updates or args.sync else 0.01)  # the rate limit holds the learner
+            next(others)  # starts the killed again; --sync: each does a block
+            time.sleep(0.0 if made or args.sync else 0.01)  # the rate limit holds the learner
     except (EOFError, ConnectionError) as error:
         sys.exit(f"error: the replay's manager is gone, or who reads this ({error!r:.40}); --resume {run}")
     finally:
@@ -793,7 +792,6 @@ def main(args: Args) -> None:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
         main(parse())
     except OSError as refused:  # a full disk, say

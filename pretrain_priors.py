@@ -100,6 +100,7 @@ def make_control(env_id: str, num_envs: int = 1, film: bool = False) -> gym.vect
         states, actions = env.single_observation_space, env.single_action_space
         if len(states.shape) != 2 or len(actions.shape) != 1 or not actions.is_bounded():
             raise ValueError("it needs flat observations and bounded actions")
+        film and [env.reset(), env.render()]  # where it cannot, it fails now
         return env
     except Exception as error:
         sys.exit(f"error: cannot act in {env_id}, as in Hopper-v5, say: {error!r:.200}")
@@ -114,8 +115,7 @@ class QNetwork(nn.Module):
             nn.Conv2d(32, 64, 4, stride=2), nn.ReLU(),
             nn.Conv2d(64, 64, 3, stride=1), nn.ReLU(),
             nn.Flatten(), nn.Linear(3136, 512), nn.LayerNorm(512), nn.ReLU(),
-            nn.Linear(512, int(env.single_action_space.n)),
-        )  # fmt: skip
+            nn.Linear(512, int(env.single_action_space.n)))
 
     def forward(self, states: torch.Tensor) -> torch.Tensor:
         """states (B, 4, 84, 84) uint8 -> q-values (B, num_actions)."""
@@ -175,7 +175,7 @@ class Critic(nn.Module):
         return self.network(torch.cat([states.flatten(1), actions.float()], 1)).squeeze(1)
 
 
-def play_control(env_id: str, actor: Actor, episodes: int, seed: int, film: list | None = None):
+def play_control(env_id: str, network: Actor, episodes: int, seed: int, film: list | None = None):
     """Returns (episodes,) of whole episodes without noise; film takes every fifth picture of the first."""
     env, t = make_control(env_id, episodes, film is not None), 0
     states, _ = env.reset(seed=seed)
@@ -184,7 +184,7 @@ def play_control(env_id: str, actor: Actor, episodes: int, seed: int, film: list
         if film is not None and playing[0] and t % 5 == 0:
             film.append(env.envs[0].render())
         with torch.inference_mode():
-            actions = actor(torch.from_numpy(states)).numpy()
+            actions = network(torch.from_numpy(states)).numpy()
         states, rewards, terminations, truncations, _ = env.step(actions)
         returns, t = returns + rewards * playing, t + 1
         playing &= ~(terminations | truncations)

@@ -1,9 +1,9 @@
 """The learner on a GPU: what an update costs, what feeds it, and what of that the running pipeline reaches.
 
-    python benchmark/gpu.py     # 6 minutes; benchmark/results/gpu.csv
+    python benchmark/gpu.py     # some 5 minutes; benchmark/results/gpu_update.csv
 
-An update is timed in a row of 200, waiting for the GPU only at the end: "launch" is the time until the last one is
-queued, the rest is the GPU's.
+An update is timed in a row of 200, waiting for the GPU only at the end. "launched" is the time until the last one is
+queued: the GPU works meanwhile.
 """
 
 import sys
@@ -128,14 +128,14 @@ def main():
         for nature, priors, samples in ways:
             run = speed.pipeline(kind, "--num-nature-actors", str(nature), "--num-prior-actors", str(priors),
                                  "--samples-per-insert", str(samples))
-            table.write("gpu")
+            table.write("gpu_update")
             what = f"{kind}, {nature} + {priors} actors, {samples or 'no limit of'} samples an insert"
             table(f"{what}: updates/s", run["updates/s"], "1/s")
             table(f"{what}: updates/s / the bare update's", run["updates/s"] * limit / 1000, "")
             table(f"{what}: steps/s", run["steps/s"], "1/s")
             for part in ("update", "manager call", "gather", "publish", "held"):
                 table(f"{what}: learner's time in {part}", run[part], "of the time")
-    table.write("gpu")
+    table.write("gpu_update")
 
 
 if __name__ == "__main__":

@@ -205,6 +205,12 @@ def test_a_run_that_cannot_be_resumed(tmp_path, monkeypatch):
     assert "it has format 3" in changed(format=3)
     for broken in ({"optimizer": {}}, {"online": {}}, {"target": None}):
         assert f"{path} does not fit " in changed(**broken), broken
+    parameter = agent.theta[0]
+    parameter.grad = torch.zeros_like(parameter)
+    agent.adam.step()
+    moments = agent.adam.state_dict()
+    moments["state"][0]["exp_avg"] = torch.zeros(3)  # PyTorch loads it, and would write beyond its end
+    assert "its optimizer has another shape" in changed(optimizer=moments)
     (tmp_path / "evil.py").write_text(f"open({str(tmp_path / 'it ran')!r}, 'w')")
     monkeypatch.syspath_prepend(tmp_path)
     assert "cannot act in evil:Hopper-v5" in changed(

@@ -283,13 +283,13 @@ right("exploration", DDPG, """
 
 # -------------------------------------------------------------------------------------------------- sum_tree
 for phrase, edit in {
-    "one that equals a sum belongs to the next slot": ("values >= left", "values > left"),
-    "the left child's sum must be subtracted": ("values -= left * right", "pass"),
-    "nothing on the way to the left": ("values -= left * right", "values -= left"),
+    "one that equals a sum belongs to the next slot": ("values >= left_sums", "values > left_sums"),
+    "the left child's sum must be subtracted": ("values -= left_sums * go_right", "pass"),
+    "nothing on the way to the left": ("values -= left_sums * go_right", "values -= left_sums"),
     "It changed the values": ("values.copy()", "values"),
     "These are node numbers": ("return nodes - self.leaves", "return nodes"),
-    "never go into a branch whose sum is 0": ("(values >= left) & (self.nodes[nodes + 1] > 0)", "values >= left"),
-    "Below the left child's sum, go left": ("values >= left", "values < left"),
+    "never go into a branch whose sum is 0": ("(values >= left_sums) & (self.nodes[nodes + 1] > 0)", "values >= left_sums"),
+    "Below the left child's sum, go left": ("values >= left_sums", "values < left_sums"),
     "this crashes then": ("while nodes.size and nodes[0]", "while nodes[0]"),
 }.items():
     wrong("sum_tree", DDPG, phrase, edit)
@@ -518,7 +518,7 @@ for phrase, edit in {
     "the step at which this learner began": ('int(board["global_step"]), 0\n', "0, 0\n"),
     "TD errors of nan": ("if not (priorities < 1e18).all():", "if (priorities > 1e18).any():"),
     "it yielded [0, 2, 3]": ("metrics, len(td_errors)\n", "metrics, agent.updates\n"),
-    "The metrics of updates": ("    batches, td_errors = ", "    metrics = {}\n    batches, td_errors = "),
+    "The metrics of updates": ("    columns, td_errors = ", "    metrics = {}\n    columns, td_errors = "),
     "the weights of sample are not used": ("slots, counts, weights, args)", "slots, counts, np.ones_like(weights), args)"),
 }.items():
     wrong("learner", DDPG, phrase, edit)
