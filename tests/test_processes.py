@@ -425,6 +425,7 @@ def test_in_one_process_two_runs_give_the_same_weights_and_a_pretended_gpu_too(s
     assert set(published) == {(agent[0].online, agent[0].average)} and len(published) > 1
     assert {after - before for before, after in zip(calls, calls[1:])} == {6}  # columns, however many the batches
     assert agent[0].learn.graph.replays == agent[0].updates - 3 > 10
+    assert all(group["capturable"] for group in agent[0].adam.param_groups)  # else a real GPU refuses to record
     assert all(pretend_cuda.marked(parameter) for group in agent[0].adam.param_groups for parameter in group["params"])
     (_, one), (_, two), (_, three) = agents
     names = "global_step", "prior_steps", "updates", "evaluations"
