@@ -1,7 +1,7 @@
 # /// script
 # requires-python = ">=3.11"
 # dependencies = ["torch==2.13.0", "gymnasium[atari,mujoco]==1.4.0", "numpy==2.4.6", "tyro==1.0.17",
-#   "tensorboard==2.21.0", "pytest==9.2.0", "ale-py==0.12.1", "mujoco==4.0.0", "imageio==2.38.1"]
+#   "tensorboard==2.21.0", "ale-py==0.12.1", "mujoco==4.0.0", "imageio==2.38.1"]
 # ///
 """CA2E-DQN on Atari: "Compound Asynchronous Exploration and Exploitation" (Bai et al.), in one file.
 
