@@ -17,7 +17,7 @@ RESULTS = Path(__file__).parent / "results"
 COLUMNS = ["step", "nature_steps", "prior_steps", "greedy_mean", "greedy_std", "wall_seconds", "updates",
            "acting_priors", "q_values", "machine", "seed", "command", "commit"]
 COLOURS = ["#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00"]  # Okabe and Ito: told apart by colour-blind readers, too
-LINES = ["o-", "s--", "^:", "v-."]
+LINES = ["o-", "s--", "^:", "v-.", "D-"]
 
 
 def write_csv(run, name, command, commit=""):
