@@ -7,3 +7,8 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 torch.set_num_threads(1)
+
+
+def pytest_collection_modifyitems(items):
+    """The longest first, so that two workers end together."""
+    items.sort(key=lambda item: "test_processes" not in item.nodeid)

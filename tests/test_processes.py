@@ -377,7 +377,9 @@ def test_a_killed_actor_is_started_again_and_a_killed_manager_ends_the_run_in_on
 
 
 def command(pid):
-    return Path(f"/proc/{pid}/cmdline").read_text()
+    with contextlib.suppress(OSError):  # it has ended since
+        return Path(f"/proc/{pid}/cmdline").read_text()
+    return ""
 
 
 def started(pid):
@@ -387,7 +389,9 @@ def started(pid):
 
 
 def parent(pid):
-    return int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1])
+    with contextlib.suppress(OSError):
+        return int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1])
+    return 0
 
 
 @pytest.mark.parametrize("script", [dqn, ddpg])
