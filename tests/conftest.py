@@ -1,4 +1,4 @@
-"""Puts the repository's root, where the scripts lie, on the import path, and keeps tests on one torch thread."""
+"""Puts the repository's root, where the scripts lie, on the import path; one torch thread; the longest tests first."""
 
 import sys
 from pathlib import Path
