@@ -72,14 +72,18 @@ def plot(out, title, *curves):
     counted = any(int(prior_steps) for *_, prior_steps in curves)
     figure, axes = plt.subplots(1, 1 + counted, figsize=(7 + 5 * counted, 4.6), squeeze=False, sharey=True,
                                 layout="constrained")
+    low = np.inf
     for axis, more in zip(axes[0], (False, True)):
         for (name, label, prior_steps), (colour, line) in zip(curves, looks):
             rows = list(csv.DictReader(open(RESULTS / f"{name}.csv")))
             steps = [(float(row["step"]) + more * int(prior_steps)) / 1000 for row in rows]
-            axis.plot(steps, [float(row["greedy_mean"]) for row in rows], line, color=colour, label=label)
+            returns = [float(row["greedy_mean"]) for row in rows]
+            axis.plot(steps, returns, line, color=colour, label=label)
+            low = min([low, *returns[1:]])  # an agent that has not learned yet may be far below
         axis.set_xlabel("thousand steps of all actors" + ", those that trained the priors counted in" * more)
         axis.grid(alpha=0.3)
-    axes[0, 0].set(title=title, ylabel="greedy return, full games")
+    top = axes[0, 0].get_ylim()[1]
+    axes[0, 0].set(title=title, ylabel="greedy return, full games", ylim=(max(axes[0, 0].get_ylim()[0], low - 0.2 * (top - low)), top))
     handles = axes[0, 0].get_legend_handles_labels()
     figure.legend(*handles, loc="outside lower center", ncols=3, fontsize=9)
     figure.savefig(RESULTS / out, dpi=110)

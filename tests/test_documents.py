@@ -111,7 +111,7 @@ def test_the_readme_is_short():
 
 def test_the_readme_names_what_is_there():
     fields = {field.name for module in (ca2e, ddpg, pretrain) for field in dataclasses.fields(module.Args)}
-    for flag in set(re.findall(r"--([a-z][a-z0-9-]+)", README)) - {"logdir"}:
+    for flag in set(re.findall(r"--([a-z][a-z0-9-]+)", README)) - {"logdir", "dist"}:
         assert flag.removeprefix("no-").replace("-", "_") in fields, f"--{flag}"
     table = README.split("## From the paper to the code")[1].split("\n## ")[0]
     for name in re.findall(r"`([A-Za-z_.]+)`", table):
