@@ -764,7 +764,7 @@ def main(args: Args) -> None:
     store, (board,) = (np.frombuffer(arena.buffer, dtype) for arena, dtype in memory)
     board["global_step"] = progress["global_step"]
     publish(board, agent.online, agent.average)
-    print(f"{run} from step {progress['global_step']:,} | learner on {device} (shorter: --help)", flush=True)
+    print(f"{run} from step {board['global_step']:,} | learner on {device} | short runs: --help", flush=True)
     works = [(actor, file) for file, _ in [(None, 0)] * args.num_nature_actors + priors] + [(evaluator, None)]
     try:
         others = (take_turns if args.sync else run_processes)(args, works, progress, *memory)
@@ -796,5 +796,5 @@ def main(args: Args) -> None:
 if __name__ == "__main__":
     try:
         main(parse())
-    except OSError as refused:  # a full disk, say
-        sys.exit(f"error: the system refuses ({refused}); what was saved before is intact")
+    except (OSError, KeyboardInterrupt) as end:  # a full disk, say; Ctrl-C before there is anything to save
+        sys.exit(f"error: ended by {end!r}; what was saved before is intact")

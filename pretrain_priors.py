@@ -493,5 +493,5 @@ def main(args: Args) -> None:
 if __name__ == "__main__":
     try:
         main(parse())
-    except OSError as refused:  # a full disk, say
-        sys.exit(f"error: the system refuses ({refused}); what was saved before is intact")
+    except (OSError, KeyboardInterrupt) as end:  # a full disk, say; Ctrl-C before there is anything to save
+        sys.exit(f"error: ended by {end!r}; what was saved before is intact")

@@ -229,12 +229,13 @@ def test_a_full_disk_keeps_what_was_saved_before(tmp_path):
     assert torch.load(path, weights_only=True)["global_step"] == 1
 
 
-@pytest.mark.parametrize("script", ["ca2e_dqn_atari.py", "ca2e_ddpg_mujoco.py"])
-def test_what_the_system_refuses_is_one_line_wherever_it_happens(script):
+@pytest.mark.parametrize("end", ["OSError(28, 'No space left on device')", "KeyboardInterrupt()"])
+@pytest.mark.parametrize("script", ["ca2e_dqn_atari.py", "ca2e_ddpg_mujoco.py", "pretrain_priors.py"])
+def test_what_the_system_refuses_and_ctrl_c_are_one_line_wherever_they_happen(script, end):
     refuse = ("import runpy, sys, torch\n"
-              "def full(_): raise OSError(28, 'No space left on device')\n"
+              f"def full(_): raise {end}\n"
               f"torch.manual_seed, sys.argv = full, [{script!r}]\n"
               f"runpy.run_path({str(PRIOR.parents[2] / script)!r}, run_name='__main__')")
     ended = subprocess.run([sys.executable, "-c", refuse], capture_output=True, text=True, timeout=60)
     assert ended.returncode == 1 and "Traceback" not in ended.stderr
-    assert ended.stderr.strip().startswith("error: the system refuses ([Errno 28]")
+    assert ended.stderr.strip() == f"error: ended by {end}; what was saved before is intact"

@@ -311,7 +311,7 @@ def test_a_disk_that_is_full_when_a_run_is_stopped(tmp_path):
     found[0].with_suffix(".tmp").symlink_to("/dev/full")
     run.process.terminate()
     assert run.end(20) == 1, run.output
-    assert run.output.strip().splitlines()[-1].startswith("error: the system refuses ([Errno 28]") and "Traceback" not in run.output
+    assert run.output.strip().splitlines()[-1].startswith("error: ended by OSError(28, ") and "Traceback" not in run.output
     assert found[0].read_bytes() == before
     run.assert_nothing_stays()
 
