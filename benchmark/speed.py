@@ -200,7 +200,7 @@ def filled(module, args, env):
 def calls(module, args, env, size):
     """Milliseconds a batch: the manager's sample, gather, copy; a call: add."""
     manager, replay, store, add = filled(module, args, env)
-    n, device = module.BATCHES_PER_CALL, torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     slots = counts = weights = batches = None
 
     def sample():
@@ -218,6 +218,8 @@ def calls(module, args, env, size):
         if device.type == "cuda":
             torch.cuda.synchronize()
 
+    sample()
+    n = slots.size // size  # batches in a call: fewer while the replay is small
     found = {"manager: sample": milliseconds(sample, 100) / n, "gather": milliseconds(gather, 30) / n,
              "copy to the device": milliseconds(copy, 30) / n, "manager: add, a block of 50": milliseconds(add, 20)}
     manager.shutdown()
