@@ -4,9 +4,11 @@ import ast
 import dataclasses
 import difflib
 import re
+import sys
 import tomllib
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tyro
 
@@ -17,6 +19,8 @@ import pretrain_priors as pretrain
 ROOT = Path(__file__).parents[1]
 SCRIPTS = ["ca2e_dqn_atari.py", "ca2e_ddpg_mujoco.py", "pretrain_priors.py"]
 README = (ROOT / "README.md").read_text()
+sys.path.insert(0, str(ROOT / "benchmark"))
+import compare  # noqa: E402
 
 
 def definitions(name):
@@ -157,3 +161,27 @@ def test_deviations_that_the_code_names_are_in_the_readme():
         for match in re.findall(r"Deviations? (\d+(?:, \d+| and \d+)*)", (ROOT / name).read_text()):
             for number in re.findall(r"\d+", match):
                 assert f"\n| {number} |" in table, f"Deviation {number} of {name}"
+
+
+def test_two_arms_are_compared_as_by_hand():
+    curve = np.array([[5, 10, 15, 20], [1.0, 3, 2, 4]])
+    assert compare.best(curve) == (2, 10) and compare.reached(curve, 2) == 10 and compare.reached(curve, 2.5) == np.inf
+    assert compare.mean(curve, 5, 15) == pytest.approx(2.25, abs=1e-3)  # (1 + 3) / 2 and (3 + 2) / 2, half each
+    early, late = np.array([[5, 10, 15], [2.0, 2, 2]]), np.array([[5, 10, 15], [1.0, 1, 1]])
+    assert compare.ratio([early, early, late], [curve]) == 0.5  # two of three have a level of 2 at 5, not at 10
+    assert [each.shape for each in compare.curves("reacher_ca2e_second")] == 5 * [(2, 20)]  # without the 20 episodes
+
+
+@pytest.mark.parametrize("arm, other, level, start, medians, p", [
+    ("reacher_ca2e_second", "reacher_no_prior8_second", -6, 10_000, ("25,000", "85,000"), "0.008"),
+    ("invertedpendulum_ca2e_second", "invertedpendulum_no_prior_second", 950, 0, ("9,000", "11,000"), "0.008"),
+    ("invertedpendulum_ca2e_second", "invertedpendulum_no_prior8_second", 950, 0, ("9,000", "10,000"), "0.10"),
+])
+def test_the_results_in_the_readme_are_those_of_the_curves(arm, other, level, start, medians, p):
+    found, results = compare.compare(arm, other, [level], start), README.split("## Results")[1].split("\n## ")[0]
+    assert [len(means) for means in found["means"]] == [5, 5]
+    assert tuple(f"{1000 * round(np.median(steps[0]) / 1000):,}" for steps in found["reached"]) == medians
+    row = next(line for line in results.splitlines() if line.startswith(f"| {arm.split('_')[0]},".replace(
+        "reacher", "Reacher").replace("invertedpendulum", "InvertedPendulum")))
+    assert all(median in row for median in medians) and f"p = {p}" in results
+    assert f"{found['p']:.{len(p) - 2}f}" == p

@@ -1,0 +1,85 @@
+"""Two arms, seed by seed, from their curves in benchmark/results/:
+
+    python benchmark/compare.py reacher_ca2e_second reacher_no_prior8_second --levels=-6,-5 --start 10000
+
+A level is reached in two consecutive evaluations. Each mean is that of the curve, straight between its evaluations, from
+--start to the last step that all the runs have. p: of an exact permutation test of the means. The ratio: median steps in
+which the first arm reaches the second's best in two consecutive evaluations (their median), over the median steps of that
+best; with its 95 % interval, from seeds drawn again and again (bootstrap). The twenty episodes at a run's end are left out.
+"""
+
+import csv
+import sys
+from pathlib import Path
+
+import numpy as np
+import tyro
+
+RESULTS = Path(__file__).parent / "results"
+sys.path.insert(0, str(RESULTS.parents[1] / "tests" / "assignments"))
+from experiment import permutation_p  # noqa: E402
+
+
+def curves(arm: str) -> list[np.ndarray]:
+    """Of each seed: (2, evaluations), steps and greedy returns."""
+    found = []
+    for path in sorted(RESULTS.glob(f"{arm}_s[0-9].csv")):
+        with open(path, newline="") as file:
+            rows = list(csv.DictReader(file))
+        if not rows[-1]["greedy_std"] or rows[-1]["step"] == rows[-2]["step"]:
+            rows.pop()  # the twenty episodes at the end
+        found.append(np.array([[float(row["step"]), float(row["greedy_mean"])] for row in rows]).T)
+    return found
+
+
+def reached(curve: np.ndarray, level: float) -> float:
+    """The first step of two consecutive evaluations at level or more; infinite: never."""
+    both = np.minimum(curve[1, :-1], curve[1, 1:]) >= level
+    return curve[0, both.argmax()] if both.any() else np.inf
+
+
+def best(curve: np.ndarray) -> tuple[float, float]:
+    """The highest level that two consecutive evaluations reach; the first one's step."""
+    both = np.minimum(curve[1, :-1], curve[1, 1:])
+    return both.max(), curve[0, both.argmax()]
+
+
+def mean(curve: np.ndarray, start: float, end: float) -> float:
+    return float(np.interp(np.linspace(start, end, 1001), *curve).mean())
+
+
+def ratio(ones: list, others: list) -> float:
+    """Steps to the others' best over the others' own."""
+    level, step = np.median([best(curve) for curve in others], 0)
+    return np.median([reached(curve, level) for curve in ones]) / step
+
+
+def compare(arm: str, other: str, levels: list[float], start: float) -> dict:
+    """The figures of both, over the steps that all have."""
+    arms = [curves(arm), curves(other)]
+    start, end = max(start, *(curve[0, 0] for curve in sum(arms, []))), min(curve[0, -1] for curve in sum(arms, []))
+    late = np.median(np.diff(arms[0][0][0])) / 2  # half the spacing of evaluations
+    arms = [[curve[:, curve[0] <= end + late] for curve in found] for found in arms]
+    means = [[mean(curve, start, end) for curve in found] for found in arms]
+    rng = np.random.default_rng(0)
+    draws = [ratio(*([found[i] for i in rng.integers(len(found), size=len(found))] for found in arms)) for _ in range(2000)]
+    return {"start": start, "end": end, "means": means, "p": permutation_p(*means), "ratio": ratio(*arms),
+            "interval": np.quantile(draws, (0.025, 0.975), method="nearest"),
+            "reached": [[[reached(curve, level) for curve in found] for level in levels] for found in arms]}
+
+
+def main(arm: tyro.conf.Positional[str], other: tyro.conf.Positional[str], levels: str = "", start: float = 0) -> None:
+    """Two arms, as in pong_ca2e pong_no_prior; levels: with a comma between."""
+    levels = [float(level) for level in levels.split(",") if level]
+    found = compare(arm, other, levels, start)
+    print(f"from {found['start']:,.0f} to {found['end']:,.0f} steps")
+    for name, means, steps in zip((arm, other), found["means"], found["reached"]):
+        print(f"{name}: means {'; '.join(f'{value:,.2f}' for value in means)}")
+        for level, each in zip(levels, steps):
+            print(f"    {level:,g} reached at {'; '.join(f'{step:,.0f}' for step in each)}; median {np.median(each):,.0f}")
+    print(f"p {found['p']:.3f}; steps to the second's best: ratio {found['ratio']:.2f} "
+          f"({found['interval'][0]:.2f} to {found['interval'][1]:.2f})")
+
+
+if __name__ == "__main__":
+    tyro.cli(main)
