@@ -6,6 +6,7 @@ A level is reached in two consecutive evaluations. Each mean is that of the curv
 --start to the last step that all the runs have. p: of an exact permutation test of the means. The ratio: median steps in
 which the first arm reaches the second's best in two consecutive evaluations (their median), over the median steps of that
 best; with its 95 % interval, from seeds drawn again and again (bootstrap). The twenty episodes at a run's end are left out.
+An arm may be several sets of runs, with a comma between.
 """
 
 import csv
@@ -23,7 +24,7 @@ from experiment import permutation_p  # noqa: E402
 def curves(arm: str) -> list[np.ndarray]:
     """Of each seed: (2, evaluations), steps and greedy returns."""
     found = []
-    for path in sorted(RESULTS.glob(f"{arm}_s[0-9].csv")):
+    for path in sorted(path for name in arm.split(",") for path in RESULTS.glob(f"{name}_s[0-9].csv")):
         with open(path, newline="") as file:
             rows = list(csv.DictReader(file))
         if not rows[-1]["greedy_std"] or rows[-1]["step"] == rows[-2]["step"]:

@@ -170,18 +170,18 @@ def test_two_arms_are_compared_as_by_hand():
     early, late = np.array([[5, 10, 15], [2.0, 2, 2]]), np.array([[5, 10, 15], [1.0, 1, 1]])
     assert compare.ratio([early, early, late], [curve]) == 0.5  # two of three have a level of 2 at 5, not at 10
     assert [each.shape for each in compare.curves("reacher_ca2e_second")] == 5 * [(2, 20)]  # without the 20 episodes
+    assert len(compare.curves("reacher_ca2e_second,reacher_no_prior8_second")) == 10
 
 
-@pytest.mark.parametrize("arm, other, level, start, medians, p", [
-    ("reacher_ca2e_second", "reacher_no_prior8_second", -6, 10_000, ("25,000", "85,000"), "0.008"),
-    ("invertedpendulum_ca2e_second", "invertedpendulum_no_prior_second", 950, 0, ("9,000", "11,000"), "0.008"),
-    ("invertedpendulum_ca2e_second", "invertedpendulum_no_prior8_second", 950, 0, ("9,000", "10,000"), "0.10"),
+@pytest.mark.parametrize("task, arm, other, level, start, medians, p", [
+    ("Reacher", "reacher_ca2e_second", "reacher_no_prior8_second", -6, 10_000, ("25,000", "85,000"), "0.008"),
+    ("InvertedPendulum", "invertedpendulum_ca2e_second", "invertedpendulum_no_prior_second", 950, 0, ("9,000", "11,000"), "0.008"),
+    ("InvertedPendulum", "invertedpendulum_ca2e_second", "invertedpendulum_no_prior8_second", 950, 0, ("9,000", "10,000"), "0.10"),
 ])
-def test_the_results_in_the_readme_are_those_of_the_curves(arm, other, level, start, medians, p):
+def test_the_results_in_the_readme_are_those_of_the_curves(task, arm, other, level, start, medians, p):
     found, results = compare.compare(arm, other, [level], start), README.split("## Results")[1].split("\n## ")[0]
     assert [len(means) for means in found["means"]] == [5, 5]
     assert tuple(f"{1000 * round(np.median(steps[0]) / 1000):,}" for steps in found["reached"]) == medians
-    row = next(line for line in results.splitlines() if line.startswith(f"| {arm.split('_')[0]},".replace(
-        "reacher", "Reacher").replace("invertedpendulum", "InvertedPendulum")))
+    row = next(line for line in results.splitlines() if line.startswith(f"| {task},"))
     assert all(median in row for median in medians) and f"p = {p}" in results
     assert f"{found['p']:.{len(p) - 2}f}" == p
