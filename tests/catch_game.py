@@ -1,8 +1,8 @@
 """A little image game, and ca2e_dqn_atari.py playing it: `python tests/catch_game.py --num-prior-actors 0 ...`.
 
-Five balls fall, one after another, through a field of 6 x 6 cells of 14 pixels; the paddle in the bottom row catches
+Five balls fall, one after another, through a field of 4 x 4 cells of 21 pixels; the paddle in the bottom row catches
 one (+1) or misses it (-1). Whatever the columns, a paddle that runs under the ball is there in time, so the best
-return is 5; one that stands still gets -5 / 6 * 5 + 5 / 6 = -3.3 on average.
+return is 5; one that stands still gets 5 / 4 - 5 * 3 / 4 = -2.5 on average.
 """
 
 import sys
@@ -14,7 +14,7 @@ from gymnasium.spaces import Box, Discrete
 sys.path.insert(0, str(Path(__file__).parents[1]))
 import ca2e_dqn_atari as ca2e  # noqa: E402
 
-BALLS, CELLS, PIXELS = 5, 6, 14
+BALLS, CELLS, PIXELS = 5, 4, 21
 
 
 class CatchEnv:

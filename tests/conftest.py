@@ -11,4 +11,4 @@ torch.set_num_threads(1)
 
 def pytest_collection_modifyitems(items):
     """The longest first, so that two workers end together."""
-    items.sort(key=lambda item: "test_processes" not in item.nodeid)
+    items.sort(key=lambda item: ("test_the_whole_pipeline" not in item.nodeid, "test_processes" not in item.nodeid))

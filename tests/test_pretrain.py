@@ -12,14 +12,17 @@ import pretrain_priors as pretrain
 
 @pytest.mark.parametrize("env_id", ["PongNoFrameskip-v4", "BreakoutNoFrameskip-v4"])
 def test_uniform_replay_returns_the_games_own_stacks_and_returns(env_id, monkeypatch):
-    args = pretrain.Args(env_id=env_id, num_envs=3, end_e=1.0)
-    env = pretrain.make_atari(env_id, 3)
-    replay, seen = pretrain.UniformReplay(400, 3, env, seed=0), []
-    agent, add = pretrain.DQN(args, env, torch.device("cpu")), replay.add
-    act, stacks = agent.act, []
-    monkeypatch.setattr(agent, "act", lambda states, step: (stacks.append(states.copy()), act(states, step))[1])
+    args, env = pretrain.Args(env_id=env_id, num_envs=3), pretrain.make_atari(env_id, 3)
+    replay, seen, stacks, rng = pretrain.UniformReplay(400, 3, env, seed=0), [], [], np.random.default_rng(0)
+    add = replay.add
+
+    class AtRandom:
+        def act(self, states, step):
+            stacks.append(states.copy())
+            return rng.integers(env.single_action_space.n, size=3)
+
     monkeypatch.setattr(replay, "add", lambda *row: (seen.append((stacks[-1], *map(np.copy, row))), add(*row)))
-    playing, checked, cuts, n, gamma = pretrain.play_and_store(args, env, replay, agent, 0), 0, 0, 3, 0.99
+    playing, checked, cuts, n, gamma = pretrain.play_and_store(args, env, replay, AtRandom(), 0), 0, 0, 3, 0.99
     for step in range(1500):  # nearly four laps
         next(playing)
         if step % 100 != 99:
