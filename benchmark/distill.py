@@ -1,11 +1,13 @@
-"""Not in the paper: the learner also imitates the best prior, less and less as it comes near it (QDagger).
+"""Not in the paper: the learner also imitates the best prior, the less the nearer it comes to it.
 
     python benchmark/distill.py ca2e_ddpg_mujoco --env-id Hopper-v5 --total-timesteps 100000 --tau 0.005 --critic-l2 0
     python benchmark/distill.py ca2e_dqn_atari --env-id PongNoFrameskip-v4 ...     # and any other flag of the script
 
-The loss gets a second term, of weight `pull`, after "Reincarnating Reinforcement Learning" (Agarwal et al. 2022). DQN: the
-cross entropy of the policies softmax(q / 0.1). DDPG: the squared gap of the actions, beside q-values scaled to a mean size
-of 1, as in TD3+BC (Fujimoto and Gu 2021). Nothing else changes: actors, replay, retirement. Resume with this script too.
+This is kickstarting (Schmitt et al. 2018): a second term in the loss, whose weight, `pull`, falls from 1 at the first
+evaluation to 0 at the prior's own return, and rises again where the learner falls back. DQN, as QDagger (Agarwal et al. 2022)
+without its pretraining: the cross entropy of the policies softmax(q / 0.1). DDPG, our analogue: the squared gap of the actions,
+beside q-values scaled to a mean size of 1, as in TD3+BC (Fujimoto and Gu 2021), so `losses/actor_loss` is not minus a q-value.
+Actors, replay and retirement are the script's. An early first evaluation (--eval-frequency) lets the pull fall sooner.
 """
 
 import importlib
@@ -30,7 +32,7 @@ def pull_of(evaluations: list[float], average_return: float) -> float:
 
 def action_gap(actor, teacher, states) -> torch.Tensor:
     """Mean squared difference of the actions, 1 is half of their range: states (B, 1, observation) -> a scalar."""
-    return ((actor(states) - teacher(states).detach()) / actor.scale).square().mean()
+    return ((actor(states) - teacher(states)) / actor.scale).square().mean()
 
 
 def cross_entropy(q_values, teacher_q, temperature: float = 0.1) -> torch.Tensor:
@@ -43,12 +45,14 @@ class Teacher:
 
     def __init__(self, args, env, device, *cores):
         super().__init__(args, env, device, *cores)
-        files = Path(args.prior_dir, args.env_id).glob("*.pt")
-        priors = [self.script.load(file, args.env_id) for file in files] or sys.exit("error: no prior to imitate")
-        best = max(priors, key=lambda prior: prior["average_return"])
-        self.teacher, self.teacher_return = type(self.average)(env), best["average_return"]
-        self.teacher.load_state_dict(best["network"])
-        self.teacher, self.pull = self.teacher.to(device), torch.ones((), device=device)
+        folder, self.teacher = Path(args.prior_dir, args.env_id), type(self.average)(env)
+        priors = {file: self.script.load(file, args.env_id)["average_return"] for file in sorted(folder.glob("*.pt"))}
+        if not priors:
+            sys.exit(f"error: {folder} holds no prior to imitate")
+        best = max(priors, key=priors.get)
+        self.teacher_return = self.script.load(best, args.env_id, network=self.teacher)["average_return"]
+        self.teacher.requires_grad_(False).to(device)
+        self.pull = torch.ones(()).to(device)  # filled in place: a CUDA graph reads it from there
 
 
 class DistilledDQN(Teacher, dqn.DQN):
@@ -60,10 +64,9 @@ class DistilledDQN(Teacher, dqn.DQN):
         all_q = self.online(states)  # (B, actions)
         q_values = all_q.gather(1, actions[:, None]).squeeze(1)
         td_errors = target - q_values
-        with torch.no_grad():
-            teacher_q = self.teacher(states)
-        losses = weights * 0.5 * td_errors.square() + self.pull * cross_entropy(all_q, teacher_q)
-        return losses.sum() / self.args.batch_size, td_errors.detach(), q_values.detach()
+        term = self.pull * cross_entropy(all_q, self.teacher(states)) * (weights > 0)  # 0: overwritten meanwhile
+        loss = (weights * 0.5 * td_errors.square() + term).sum() / self.args.batch_size
+        return loss, td_errors.detach(), q_values.detach()
 
 
 class DistilledDDPG(Teacher, ddpg.DDPG):
@@ -75,7 +78,8 @@ class DistilledDDPG(Teacher, ddpg.DDPG):
         target = ddpg.td_target(self.target.actor, self.target.critic, returns, discounts, next_states)
         q_values = self.online.critic(states, actions)
         loss_omega = (weights * 0.5 * (target - q_values).square()).mean()
-        loss_theta = ddpg.actor_loss(self.online.actor, self.online.critic, states) / q_values.detach().abs().mean()
+        size = q_values.detach().abs().mean().clamp_min(1e-3)
+        loss_theta = ddpg.actor_loss(self.online.actor, self.online.critic, states) / size
         loss_theta = loss_theta + self.pull * action_gap(self.online.actor, self.teacher, states)
         self.adam.zero_grad()
         loss_omega.backward(inputs=self.omega)
@@ -88,13 +92,22 @@ class DistilledDDPG(Teacher, ddpg.DDPG):
 def pulled(learner):
     """The script's learner; after each of its calls to the replay the pull follows the evaluations."""
     def pull_and_learn(args, agent, *others):
-        for progress, *more in learner(args, agent, *others):
+        for progress, events, metrics, *more in learner(args, agent, *others):
             agent.pull.fill_(pull_of(progress["evaluations"], agent.teacher_return))
-            yield progress, *more
+            yield progress, events, {**metrics, "losses/pull": agent.pull}, *more
     return pull_and_learn
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Puts the classes above in the place of the script's, and runs its main with the other arguments."""
+    if len(sys.argv) < 2 or sys.argv[1] not in (dqn.__name__, ddpg.__name__):
+        sys.exit(f"error: name the script first, {dqn.__name__} or {ddpg.__name__}; then its flags")
     script = importlib.import_module(sys.argv.pop(1))
+    script.__file__ = f"distill.py {script.__name__}"  # in the command to go on with
+    script.ALGO += "-distilled"
     dqn.DQN, ddpg.DDPG, script.learner = DistilledDQN, DistilledDDPG, pulled(script.learner)
     script.main(script.parse())
+
+
+if __name__ == "__main__":
+    main()
