@@ -282,7 +282,7 @@ def test_a_long_tmpdir_and_a_reader_of_the_output_that_goes_away(tmp_path, monke
     monkeypatch.setenv("TMPDIR", str(long))  # longer than the path of a socket may be
     run = Run(tmp_path, SAVES_AND_LOGS_OFTEN, *PENDULUM, "--total-timesteps", "1000000", script="-c")
     run.process.stdout.readline()
-    wait_until(lambda: len(run.leaves()) == 5)
+    wait_until(lambda: len(run.leaves()) == 5 and [*tmp_path.glob("runs/*/agent.pt")])  # saved for the first time
     run.process.stdout.close()  # as `| head -n 1` does
     assert run.process.wait(100) == 1
     (agent,) = tmp_path.glob("runs/*/agent.pt")
