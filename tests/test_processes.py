@@ -469,7 +469,7 @@ def test_the_whole_pipeline_learns_to_balance_a_pendulum_and_its_priors_retire(t
     assert run.end(200) == 0, run.output
     (agent,) = tmp_path.glob("runs/*/agent.pt")
     state = torch.load(agent, weights_only=True)
-    # An untrained one falls within 30 steps; of three runs all came to 1000.
+    # An untrained one falls within 30 steps; three runs of 8,000 steps had all reached 900 or more by 6,500.
     assert max(state["evaluations"]) >= 100, run.output
     assert run.output.count("has retired by step") >= 1 and "ddpg.pt (rbar 97.2) has" in run.output
     assert 0 < state["prior_steps"] < 6500 * 3 / 8 + 3 * 50
