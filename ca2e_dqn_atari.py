@@ -772,7 +772,7 @@ def main(args: Args) -> None:
                 save_agent(args, run / "agent.pt", agent, progress)
                 saved_at = time.monotonic()
             if stop:
-                print(f"\nstopped and saved; go on with `python {Path(__file__).name} --resume {run}`")
+                print(f"\nstopped and saved; go on with `python {sys.argv[0]} --resume {run}`")
                 sys.exit(128 + stop[0])
             next(others)  # starts the killed again; --sync: each does a block
             time.sleep(0.0 if made or args.sync else 0.01)  # the rate limit holds the learner

@@ -103,11 +103,14 @@ def main() -> None:
     if len(sys.argv) < 2 or sys.argv[1] not in (dqn.__name__, ddpg.__name__):
         sys.exit(f"error: name the script first, {dqn.__name__} or {ddpg.__name__}; then its flags")
     script = importlib.import_module(sys.argv.pop(1))
-    script.__file__ = f"distill.py {script.__name__}"  # in the command to go on with
+    sys.argv[0] += f" {script.__name__}"  # in the command to go on with
     script.ALGO += "-distilled"
     dqn.DQN, ddpg.DDPG, script.learner = DistilledDQN, DistilledDDPG, pulled(script.learner)
     script.main(script.parse())
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except (OSError, KeyboardInterrupt) as end:  # as in the scripts
+        sys.exit(f"error: ended by {end!r}; what was saved before is intact")

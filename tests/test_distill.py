@@ -83,7 +83,7 @@ def run(monkeypatch, line):
     """As from a shell; what it patches is put back."""
     handlers = {number: signal.getsignal(number) for number in ddpg.STOP_SIGNALS}
     with monkeypatch.context() as patch:
-        for script, name in ((dqn, "DQN"), (ddpg, "DDPG"), (ddpg, "learner"), (ddpg, "ALGO"), (ddpg, "__file__")):
+        for script, name in ((dqn, "DQN"), (ddpg, "DDPG"), (ddpg, "learner"), (ddpg, "ALGO")):
             patch.setattr(script, name, getattr(script, name))
         patch.setattr(sys, "argv", ["distill.py", *line.split()])
         distill.main()

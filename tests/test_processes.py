@@ -206,15 +206,19 @@ def test_ctrl_c_sigkill_and_sigterm_then_each_time_resumed_end_at_the_same_step_
 
 
 @linux
-@pytest.mark.parametrize("number, status, processes", [(signal.SIGINT, 130, 1), (signal.SIGTERM, 143, 6)])
-def test_a_stop_while_children_are_starting(number, status, processes, tmp_path):
-    run = Run(tmp_path, *PENDULUM, "--total-timesteps", "1000000")
+@pytest.mark.parametrize("number, status, processes, script", [
+    (signal.SIGINT, 130, 1, "ca2e_ddpg_mujoco.py"), (signal.SIGTERM, 143, 6, "ca2e_ddpg_mujoco.py"),
+    (signal.SIGTERM, 143, 6, "benchmark/distill.py ca2e_ddpg_mujoco")])
+def test_a_stop_while_children_are_starting(number, status, processes, script, tmp_path):
+    path, *name = f"{ROOT}/{script}".split()
+    run = Run(tmp_path, *name, *PENDULUM, "--total-timesteps", "1000000", "--prior-dir", f"{ROOT}/priors", script=path)
     run.wait_for("learner on ")
     wait_until(lambda: len(run.descendants()) >= processes)  # 6: learner, two helpers, manager, two actors of three
     os.killpg(run.process.pid, number)
     assert run.end(20) == status, run.output
-    assert "Traceback" not in run.output and run.output.count("go on with `python ") == 1
     (agent,) = tmp_path.glob("runs/*/agent.pt")
+    hint = f"go on with `python {ROOT}/{script} --resume {agent.parent.relative_to(tmp_path)}`"  # as it was typed
+    assert "Traceback" not in run.output and run.output.count(hint) == 1, run.output
     torch.load(agent, weights_only=True)
     run.assert_nothing_stays()
 
