@@ -60,6 +60,7 @@ def main() -> None:
         for seed in range(1, 6)))
     curves.plot("pong_two_cores.png", "Pong, on two cores", "pong_ca2e_s1=CA2E-DQN, seed 1=1972000",
                 "pong_ca2e_s2=CA2E-DQN, seed 2=1972000", "pong_ca2e_second_s1=CA2E-DQN, seed 1, second edition=1972000",
+                *(f"pong_distill_s{seed}=with a teacher, seed {seed}=1972000" for seed in (1, 2, 3)),
                 "pong_no_prior_s1=without priors, seed 1", "pong_no_prior_s2=without priors, seed 2",
                 "pretrain_Pong_n-step-double-dqn_s1=the best prior's own training")
     figure3.plot()
