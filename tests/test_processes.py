@@ -243,7 +243,7 @@ def test_no_torn_transition_is_ever_learned_from_while_actors_die_at_every_point
     os.kill(run.process.pid, signal.SIGINT)
     reader.join(30)
     status = run.end(20)
-    assert "torn" not in run.output and kills >= 8, run.output
+    assert "error: torn" not in run.output and kills >= 8, run.output
     assert all(f"actor {index} died (status -9)" in run.output for index in range(4)), run.output
     assert int(run.output.split("checked ")[1].split()[0]) > 10_000
     (events,) = tmp_path.glob("runs/*")
