@@ -100,9 +100,8 @@ def main():
             model.load_replay_buffer(folder / "replay")
         rows = [row for row in csv.DictReader(open(args.csv)) if int(row["step"]) <= model.num_timesteps]
     else:
-        policy, tuned = ("CnnPolicy", TUNED) if args.algorithm == "dqn" else ("MlpPolicy", {})
-        if tuned:
-            tuned["exploration_fraction"] = 50_000 / args.steps
+        tuned = dict(TUNED, exploration_fraction=50_000 / args.steps) if args.algorithm == "dqn" else {}
+        policy = "CnnPolicy" if args.algorithm == "dqn" else "MlpPolicy"
         model = kind(policy, make(args), seed=args.seed, device="cpu", **tuned)
     left = args.steps - model.num_timesteps
     if left > 0:

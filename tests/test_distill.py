@@ -1,6 +1,7 @@
 """benchmark/distill.py: its pull by hand, both losses and gradients beside the scripts' own, a run on a pretended GPU."""
 
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -96,6 +97,14 @@ def run(monkeypatch, line):
 def test_what_is_missing_is_one_line(line, hint, monkeypatch):
     with pytest.raises(SystemExit, match=f"^error: .*{hint}"):
         run(monkeypatch, line)
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):
+    (tmp_path / "runs").write_text("a file")
+    line = f"ca2e_ddpg_mujoco --env-id InvertedPendulum-v5 --prior-dir {ROOT}/priors"
+    done = subprocess.run([sys.executable, str(ROOT / "benchmark" / "distill.py"), *line.split()], cwd=tmp_path,
+                          capture_output=True, text=True, timeout=100)
+    assert done.returncode == 1 and done.stderr.startswith("error: ended by") and done.stderr.count("\n") == 1, done.stderr
 
 
 def test_a_run_is_pulled_less_and_less_on_a_pretended_gpu_too_and_a_resumed_one_goes_on_so(tmp_path, monkeypatch):
