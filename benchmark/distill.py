@@ -3,11 +3,12 @@
     python benchmark/distill.py ca2e_ddpg_mujoco --env-id Hopper-v5 --total-timesteps 100000 --tau 0.005 --critic-l2 0
     python benchmark/distill.py ca2e_dqn_atari --env-id PongNoFrameskip-v4 ...     # and any other flag of the script
 
-This is kickstarting (Schmitt et al. 2018): a second term in the loss, whose weight, `pull`, falls from 1 at the first
-evaluation to 0 at the prior's own return, and rises again where the learner falls back. DQN, as QDagger (Agarwal et al. 2022)
-without its pretraining: the cross entropy of the policies softmax(q / 0.1). DDPG, our analogue: the squared gap of the actions,
-beside q-values scaled to a mean size of 1, as in TD3+BC (Fujimoto and Gu 2021), so `losses/actor_loss` is not minus a q-value.
-Actors, replay and retirement are the script's. An early first evaluation (--eval-frequency) lets the pull fall sooner.
+The second term in the loss is that of kickstarting (Schmitt et al. 2018). Its weight, `pull`, follows the learner's
+return, as in QDagger (Agarwal et al. 2022, whose pretraining is left out): from 1 at the first evaluation to 0 at the
+prior's own return; it rises again where the learner falls back. DQN's term is QDagger's, the cross entropy of the
+policies softmax(q / 0.1). DDPG's is our analogue, the squared gap of the actions, beside q-values scaled to a mean
+size of 1, as in TD3+BC (Fujimoto and Gu 2021), so `losses/actor_loss` is not minus a q-value. Actors, replay and
+retirement are the script's. An early first evaluation (--eval-frequency) lets the pull fall sooner.
 """
 
 import importlib
