@@ -270,7 +270,7 @@ class LocalBuffer:
         n, gamma, ring_size, store = self.args.n_step, self.args.gamma, self.args.ring_size, self.store
         m = len(self.steps) - n  # the windows of the newest n are not complete
         states, actions, rewards, terminations, final = zip(*self.steps)
-        ends = [t + [*final[t : t + n], True].index(True) for t in range(m)]  # n steps on, or game over
+        ends = [next((i for i in range(t, t + n) if final[i]), t + n) for t in range(m)]  # n on, or game over
         windows = [n_step_return(rewards[t:end], terminations[t:end], gamma) for t, end in enumerate(ends)]
         returns, discounts, k = map(np.array, zip(*windows))
         priorities = first_priorities(network, np.array(states), np.array(actions[:m]), returns, discounts, k)
@@ -323,7 +323,7 @@ def batches_due(inserted: int, sampled: int, args: Args) -> int:
 
 
 def allowed_step(start_step: int, sampled: int, args: Args) -> int:
-    """The rate limit on actors: the last step to begin a block at; with slack, lest both sides wait."""
+    """The same for actors, solved for inserted: the last step to begin a block at; slack, lest both wait."""
     if args.samples_per_insert == 0:
         return args.total_timesteps - 1
     slack = args.samples_per_insert * args.local_buffer_size + BATCHES_PER_CALL * args.batch_size
@@ -643,17 +643,18 @@ def save_agent(args: Args, path: Path, agent, progress: dict, final_return: floa
 
 def find_priors(args: Args, network: nn.Module) -> list[tuple[str, float]]:
     """The prior actors' files, shared in turn, and the average return rbar of each."""
-    files = sorted(map(str, (Path(args.prior_dir) / args.env_id).glob("*.pt")))
+    folder = Path(args.prior_dir) / args.env_id
+    files = sorted(map(str, folder.glob("*.pt")))
     if args.num_prior_actors and not files:
-        sys.exit(f"error: no prior for {args.env_id}: see pretrain_priors.py, or take --num-prior-actors 0")
+        sys.exit(f"error: no prior in {folder}: see pretrain_priors.py, or take --num-prior-actors 0")
     files = [files[i % len(files)] for i in range(args.num_prior_actors)]
     return [(file, load(file, args.env_id, network=network)["average_return"]) for file in files]
 
 # ------------------------------------------------------------------------------------------------------- Main
 class Log:
     """TensorBoard and the progress lines; only the learner's process writes them."""
-    def __init__(self, args: Args, run: Path, progress: dict, priors: list[tuple[str, float]]):
-        self.args, self.acting, self.before = args, priors, (time.monotonic(), progress["global_step"], 0)
+    def __init__(self, args: Args, run: Path, progress: dict, priors: list[tuple[str, float]], made: int):
+        self.args, self.acting, self.before = args, priors, (time.monotonic(), progress["global_step"], made)
         threading.excepthook = lambda _: None  # what fails in TensorBoard's thread, our next call raises too
         self.writer = SummaryWriter(run, purge_step=progress["global_step"] + 1 if args.resume else None)
         self.writer.add_text("args", "\n".join(f"    {name:28}{value}" for name, value in vars(args).items()))
@@ -751,7 +752,7 @@ def main(args: Args) -> None:
         saved = load(run / "agent.pt", args.env_id, **agent.parts)
         progress, agent.updates = {name: saved[name] for name in progress}, saved["updates"]
     run.mkdir(parents=True, exist_ok=bool(args.resume))
-    log, stop, saved_at = Log(args, run, progress, priors), [], -float("inf")
+    log, stop, saved_at = Log(args, run, progress, priors, agent.updates), [], -float("inf")
     for number in STOP_SIGNALS:
         signal.signal(number, lambda number, frame: stop.append(number))
     sizes = [sum(tensor.numel() for tensor in net.parameters()) for net in (agent.online, agent.average)]

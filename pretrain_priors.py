@@ -231,7 +231,7 @@ class UniformReplay:
         for i in range(n):  # a window is cut where a life is lost or a game ends
             now, after = self.data[(t + i) % self.rows, e], self.data["last"][(t + i + 1) % self.rows, e]
             returns += open_ * gamma**i * now["reward"]  # G_t = sum_i gamma^i R_{t+i+1}  (B,)
-            discounts[open_] = (gamma ** (i + 1) * ~now["terminated"])[open_]
+            discounts[open_] = gamma ** (i + 1) * ~now["terminated"][open_]  # 0 where nothing follows
             k += open_
             open_ &= ~(now["terminated"] | after)
         return (self.stacks(t, e), self.data["action"][t % self.rows, e], returns, discounts,
@@ -270,8 +270,8 @@ def ddpg_target(algo: str, target_actor, target_critics, returns, next_states, d
     next_actions = target_actor(next_states)  # (B, action)
     if algo == "td3":  # clipped noise on the action, and the smaller of two critics [TD3, 4.2 and 5.3]
         noise = target_actor.scale * (0.2 * torch.randn_like(next_actions)).clamp(-0.5, 0.5)
-        distance = (next_actions + noise - target_actor.centre) / target_actor.scale
-        next_actions = target_actor.centre + target_actor.scale * distance.clamp(-1, 1)  # within the bounds
+        low, high = target_actor.centre - target_actor.scale, target_actor.centre + target_actor.scale
+        next_actions = (next_actions + noise).clamp(low, high)  # within the bounds
     next_q = torch.stack([critic(next_states, next_actions) for critic in target_critics]).amin(0)
     return returns + discounts * next_q
 

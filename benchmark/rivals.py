@@ -72,9 +72,10 @@ class Curve(BaseCallback):
                 writer.writeheader()
                 writer.writerows(self.rows)
             if self.num_timesteps % SAVE == 0:
-                self.model.save(self.folder / "model")
-                if hasattr(self.model, "save_replay_buffer"):
-                    self.model.save_replay_buffer(self.folder / "replay")
+                for save, name in (("save_replay_buffer", "replay.pkl"), ("save", "model.zip")):  # the model last
+                    if hasattr(self.model, save):
+                        getattr(self.model, save)(self.folder / f"new_{name}")
+                        (self.folder / f"new_{name}").replace(self.folder / name)  # never half a file
             self.start += clocks() - paused
         return True
 

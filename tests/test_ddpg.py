@@ -184,6 +184,20 @@ def test_a_resumed_agent_goes_on_where_it_was_and_takes_learning_rates_given_ane
         (1e-5, 0), (1e-3, 0.5), (1e-3, 0)]
 
 
+def test_the_rates_of_a_resumed_run_leave_out_what_was_done_before(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(ca2e.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(ca2e, "LOG_SECONDS", 0)
+    agent, _ = agent_and_batch("InvertedPendulum-v5")
+    agent.updates = 10**9
+    ca2e.save_agent(agent.args, Path("agent.pt"), agent, {"global_step": 70, "prior_steps": 0, "evaluations": []})
+    ca2e.main(ca2e.Args(env_id="InvertedPendulum-v5", resume=".", sync=True, cuda=False, num_prior_actors=0, num_nature_actors=1,
+                        total_timesteps=600, learning_starts=500, eval_frequency=10_000))
+    first = next(line for line in capsys.readouterr().out.splitlines() if "updates/s" in line)
+    assert "| 0 updates/s |" in first, first  # none before --learning-starts
+
+
+
 # ---------------------------------------------------------------------------------------------------------- replay
 @pytest.mark.parametrize("env_id", ["Hopper-v5", "Reacher-v5"])
 def test_sampled_transitions_are_what_the_actors_saw_and_truncation_bootstraps(env_id, monkeypatch):
