@@ -14,7 +14,7 @@
        +--- newest networks: `board`, shared memory; average reward r: evaluator, replay ---------+
 
     python ca2e_ddpg_mujoco.py --env-id InvertedPendulum-v5 --total-timesteps 30000 --tau 0.01   # two minutes
-    python ca2e_ddpg_mujoco.py --env-id Hopper-v5 --total-timesteps 300000 --tau 0.005 --critic-l2 0  # 15 min
+    python ca2e_ddpg_mujoco.py --env-id Hopper-v5 --total-timesteps 300000 --tau 0.005 --critic-l2 0  # 25 min
     python ca2e_ddpg_mujoco.py --evaluate runs/<name>/agent.pt --capture-video
 
 Read `actor` first: it is Alg. 1, with `noise_of`, `surpassed` and `evaluator`. Alg. 2: `n_step_return`,
@@ -73,7 +73,7 @@ class Args:
     prior_noise: float = 0.05  # sigma of the prior actors [ours: Deviation 5]
     retire_ratio: float = 1.05  # alpha: 1.05 asks the learner for rbar + 5 % of abs(rbar) [Deviation 1]
     retire_patience: int = 3  # "several times": in this many evaluations in a row [ours: Deviation 2]
-    local_buffer_size: int = 50  # B: transitions that an actor delivers at once [Ape-X]
+    local_buffer_size: int = 50  # the paper's B, a block that an actor delivers [Ape-X]; shapes: B is a batch
     per_alpha: float = 0.6  # how far priorities skew the sampling, 0 is uniform [Ape-X]
     per_beta: float = 0.4  # how far importance weights correct it, 1 is fully [Ape-X]
     samples_per_insert: float = 128.0  # sampled for each inserted; 0: no limit, as the paper [a batch a step]
@@ -187,7 +187,7 @@ def surpassed(evaluations: list[float], average_return: float, ratio: float, pat
 
 
 def actor(args: Args, index: int, prior: str | None, replay, store: np.ndarray, board: np.void):
-    """Alg. 1.1 (with a prior's file) and 1.2 (without); yields the global step before each block of steps."""
+    """Alg. 1.1 (with a prior's file), 1.2 (without): a generator; yields the global step before a block."""
     first_count, global_step, evaluations = replay.join(index)
     env, rng = make_control(args.env_id), np.random.default_rng([args.seed, index, first_count, global_step])
     low, high = env.single_action_space.low, env.single_action_space.high
@@ -198,12 +198,12 @@ def actor(args: Args, index: int, prior: str | None, replay, store: np.ndarray, 
     states, _ = env.reset(seed=int(rng.integers(2**31)))
     episode_step, episodic_return = 0, 0.0
     while True:
-        yield global_step  # paused here while it is ahead of the learner
+        yield global_step  # `run_child` goes on once the learner has caught up
         version = receive(board, "newest", online, version)  # "periodically receive network parameters"
         is_prior = bool(prior) and not surpassed(evaluations, rbar, args.retire_ratio, args.retire_patience)
         policy = prior_actor if is_prior else online.actor  # retired: "replace ... with a new nature actor"
         sigma = (args.prior_noise if is_prior else noise_of(index, args)) * (high - low) / 2
-        while len(buffer.steps) < args.local_buffer_size + args.n_step:  # until B windows are whole
+        while len(buffer.steps) < args.local_buffer_size + args.n_step:  # a block, and the n that wait
             with torch.inference_mode():
                 action = policy(torch.from_numpy(states))[0].numpy()  # a_t = pi(s_t)
             action = np.clip(action + sigma * rng.standard_normal(len(low), np.float32), low, high)
@@ -284,7 +284,7 @@ class LocalBuffer:
     def deliver(self, replay, network, is_prior: bool) -> tuple[int, list[float]]:
         """Alg. 2: multi-step transitions, "calculate priorities", "add (tau, p) to Replay Memory"."""
         n, gamma, ring_size, store = self.args.n_step, self.args.gamma, self.args.ring_size, self.store
-        m = len(self.steps) - n  # the windows of the newest n are not complete
+        m = len(self.steps) - n  # the newest n wait: their windows may be open
         states, actions, rewards, terminations, final = zip(*self.steps)
         ends = [next((i for i in range(t, t + n) if final[i]), t + n) for t in range(m)]  # n on, or game over
         windows = [n_step_return(rewards[t:end], terminations[t:end], gamma) for t, end in enumerate(ends)]
@@ -333,13 +333,13 @@ def batches_due(inserted: int, sampled: int, args: Args) -> int:
     """The rate limit on the learner (Deviation 22): how many batches it may take in this call."""
     if inserted < max(1, args.learning_starts):
         return 0
-    most = min(BATCHES_PER_CALL, 1 + min(inserted, args.capacity) // (4 * args.batch_size))  # small replay
+    most = min(BATCHES_PER_CALL, 1 + min(inserted, args.capacity) // (4 * args.batch_size))  # a quarter
     due = (args.samples_per_insert * (inserted - args.learning_starts) - sampled) // args.batch_size
     return most if args.samples_per_insert == 0 else int(min(most, max(0, due)))
 
 
 def allowed_step(start_step: int, sampled: int, args: Args) -> int:
-    """The same for actors, solved for inserted: the last step to begin a block at; slack, lest both wait."""
+    """The same for actors: the last step to begin a block at, a block and a call later, lest both wait."""
     if args.samples_per_insert == 0:
         return args.total_timesteps - 1
     slack = args.samples_per_insert * args.local_buffer_size + BATCHES_PER_CALL * args.batch_size
@@ -376,9 +376,9 @@ class PrioritizedReplay:
             return self.progress["global_step"], self.progress["evaluations"]
 
     def sample(self, slots, counts, priorities) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict, list]:
-        """Alg. 3: takes new priorities (m,); gives n >= 0 batches: slots, counts, weights (n, B)."""
+        """Alg. 3: last call's slots, counts, priorities (m,) -> n >= 0 batches: slots, counts, weights."""
         with self.lock:
-            current = self.counts[slots] == counts  # else it has been overwritten since
+            current = self.counts[slots] == counts  # of the last call's; else overwritten since
             self.tree.set(slots[current], (priorities[current] + 1e-6) ** self.args.per_alpha)
             inserted, size = self.progress["global_step"] - self.start_step, self.args.batch_size
             n = batches_due(inserted, self.sampled, self.args) * bool(self.tree.nodes[1])
@@ -434,7 +434,7 @@ class DDPG:
             {"params": self.theta, "lr": args.actor_learning_rate},
             {"params": matrices, "lr": args.critic_learning_rate, "weight_decay": args.critic_l2},  # Dev. 16
             {"params": others, "lr": args.critic_learning_rate}], fused=True, capturable=True)
-        self.learn = Recorded(self.learn) if device.type == "cuda" else self.learn
+        self.learn = Recorded(self.learn) if device.type == "cuda" else self.learn  # hides the method
         self.parts = dict(network=self.average, online=self.online, target=self.target, optimizer=self.adam)
 
     def update(self, batch, global_step: int) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:

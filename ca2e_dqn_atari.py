@@ -77,7 +77,7 @@ class Args:
     prior_epsilon: float = 0.01  # epsilon of the prior actors [ours: Deviation 5]
     retire_ratio: float = 1.05  # alpha: 1.05 asks the learner for rbar + 5 % of abs(rbar) [Deviation 1]
     retire_patience: int = 3  # "several times": in this many evaluations in a row [ours: Deviation 2]
-    local_buffer_size: int = 50  # B: transitions that an actor delivers at once [Ape-X]
+    local_buffer_size: int = 50  # the paper's B, a block that an actor delivers [Ape-X]; shapes: B is a batch
     per_alpha: float = 0.6  # how far priorities skew the sampling, 0 is uniform [Ape-X]
     per_beta: float = 0.4  # how far importance weights correct it, 1 is fully [Ape-X]
     samples_per_insert: float = 8.0  # sampled for each inserted; 0: no limit, as the paper [DQN: 32 every 4]
@@ -162,7 +162,7 @@ def surpassed(evaluations: list[float], average_return: float, ratio: float, pat
 
 
 def actor(args: Args, index: int, prior: str | None, replay, store: np.ndarray, board: np.void):
-    """Alg. 1.1 (with a prior's file) and 1.2 (without); yields the global step before each block of steps."""
+    """Alg. 1.1 (with a prior's file), 1.2 (without): a generator; yields the global step before a block."""
     first_count, global_step, evaluations = replay.join(index)
     env, rng = make_atari(args.env_id), np.random.default_rng([args.seed, index, first_count, global_step])
     q_network, prior_network = QNetwork(env), QNetwork(env)  # theta (gives a prior's priorities too), pi
@@ -172,12 +172,12 @@ def actor(args: Args, index: int, prior: str | None, replay, store: np.ndarray, 
     states, _ = env.reset(seed=int(rng.integers(2**31)))
     life_lost, episode_step, episodic_return = False, 0, 0.0
     while True:
-        yield global_step  # paused here while it is ahead of the learner
+        yield global_step  # `run_child` goes on once the learner has caught up
         version = receive(board, "newest", q_network, version)  # "periodically receive network parameters"
         is_prior = bool(prior) and not surpassed(evaluations, rbar, args.retire_ratio, args.retire_patience)
         policy = prior_network if is_prior else q_network  # retired: "replace ... with a new nature actor"
         epsilon = args.prior_epsilon if is_prior else epsilon_of(index, global_step, args)
-        while len(buffer.steps) < args.local_buffer_size + args.n_step:  # until B windows are whole
+        while len(buffer.steps) < args.local_buffer_size + args.n_step:  # a block, and the n that wait
             if life_lost:
                 action = env.fire  # else a greedy agent waits for the next ball for ever
             elif rng.random() < epsilon:
@@ -268,7 +268,7 @@ class LocalBuffer:
     def deliver(self, replay, network, is_prior: bool) -> tuple[int, list[float]]:
         """Alg. 2: multi-step transitions, "calculate priorities", "add (tau, p) to Replay Memory"."""
         n, gamma, ring_size, store = self.args.n_step, self.args.gamma, self.args.ring_size, self.store
-        m = len(self.steps) - n  # the windows of the newest n are not complete
+        m = len(self.steps) - n  # the newest n wait: their windows may be open
         states, actions, rewards, terminations, final = zip(*self.steps)
         ends = [next((i for i in range(t, t + n) if final[i]), t + n) for t in range(m)]  # n on, or game over
         windows = [n_step_return(rewards[t:end], terminations[t:end], gamma) for t, end in enumerate(ends)]
@@ -317,13 +317,13 @@ def batches_due(inserted: int, sampled: int, args: Args) -> int:
     """The rate limit on the learner (Deviation 22): how many batches it may take in this call."""
     if inserted < max(1, args.learning_starts):
         return 0
-    most = min(BATCHES_PER_CALL, 1 + min(inserted, args.capacity) // (4 * args.batch_size))  # small replay
+    most = min(BATCHES_PER_CALL, 1 + min(inserted, args.capacity) // (4 * args.batch_size))  # a quarter
     due = (args.samples_per_insert * (inserted - args.learning_starts) - sampled) // args.batch_size
     return most if args.samples_per_insert == 0 else int(min(most, max(0, due)))
 
 
 def allowed_step(start_step: int, sampled: int, args: Args) -> int:
-    """The same for actors, solved for inserted: the last step to begin a block at; slack, lest both wait."""
+    """The same for actors: the last step to begin a block at, a block and a call later, lest both wait."""
     if args.samples_per_insert == 0:
         return args.total_timesteps - 1
     slack = args.samples_per_insert * args.local_buffer_size + BATCHES_PER_CALL * args.batch_size
@@ -360,9 +360,9 @@ class PrioritizedReplay:
             return self.progress["global_step"], self.progress["evaluations"]
 
     def sample(self, slots, counts, priorities) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict, list]:
-        """Alg. 3: takes new priorities (m,); gives n >= 0 batches: slots, counts, weights (n, B)."""
+        """Alg. 3: last call's slots, counts, priorities (m,) -> n >= 0 batches: slots, counts, weights."""
         with self.lock:
-            current = self.counts[slots] == counts  # else it has been overwritten since
+            current = self.counts[slots] == counts  # of the last call's; else overwritten since
             self.tree.set(slots[current], (priorities[current] + 1e-6) ** self.args.per_alpha)
             inserted, size = self.progress["global_step"] - self.start_step, self.args.batch_size
             n = batches_due(inserted, self.sampled, self.args) * bool(self.tree.nodes[1])
@@ -413,15 +413,15 @@ class DQN:
         self.target, self.average = copy.deepcopy(self.online), copy.deepcopy(self.online)
         self.theta = list(self.online.parameters())
         self.adam = torch.optim.Adam(self.theta, lr=args.learning_rate, fused=True, capturable=True)
-        self.learn = Recorded(self.learn) if device.type == "cuda" else self.learn
+        self.learn = Recorded(self.learn) if device.type == "cuda" else self.learn  # hides the method
         self.pool = ThreadPoolExecutor(cores) if cores > 1 and device.type == "cpu" else None
         self.parts = dict(network=self.average, online=self.online, target=self.target, optimizer=self.adam)
 
     def update(self, batch, global_step: int) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """Alg. 3, "learn and update the network parameters": TD errors (B,), metrics, still on the device."""
-        if global_step // self.args.target_network_frequency > self.copies:
+        before, self.copies = self.copies, global_step // self.args.target_network_frequency  # copies due
+        if self.copies > before:  # infinite before the first update
             soft_update(self.target, self.online, tau=1.0)  # theta-minus <- theta
-        self.copies = global_step // self.args.target_network_frequency  # due so far; inf: no update yet
         td_errors, loss, q_value = self.learn(batch)
         self.updates += 1
         soft_update(self.average, self.online, tau=max(AVERAGING, 10 / (10 + self.updates)))  # fast at first
@@ -429,7 +429,7 @@ class DQN:
 
     def learn(self, batch) -> tuple[torch.Tensor, ...]:
         """A step of Adam on theta: TD errors (B,), the loss, the mean q-value."""
-        loss, td_errors, q_values = backward(self.loss, batch, self.theta, self.pool)
+        loss, td_errors, q_values = backward(self.loss, batch, self.theta, self.pool)  # sets .grad
         nn.utils.clip_grad_norm_(self.theta, 10.0)  # Deviation 21
         self.adam.step()
         return td_errors, loss, q_values.mean()
