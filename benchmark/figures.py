@@ -42,9 +42,10 @@ def main() -> None:
     arms = [("ca2e", "CA2E-DDPG", ""), ("no_prior", "without priors", "")]
     curves.plot("pendulum.png", "InvertedPendulum-v5", *(
         f"invertedpendulum_{kind}_s{seed}={label}, seed {seed}{shift}" for kind, label, shift in arms for seed in (1, 2, 3)))
-    curves.plot("pong.png", "Pong, on a GPU", *(
+    curves.plot("pong.png", "Pong", *(
         f"gpu_pong_{kind}_s{seed}={label}, seed {seed}{shift}" for kind, label, shift in (
             ("ca2e", "CA2E-DQN", "=1972000"), ("no_prior", "without priors (five actors)", "")) for seed in (1, 2, 3)),
+                *(f"pong_no_prior8_s{seed}=without priors (eight actors, two cores), seed {seed}" for seed in (1, 2)),
                 "pretrain_Pong_n-step-double-dqn_s1=the best prior's own training, two cores")
     curves.plot("breakout.png", "Breakout, on a GPU", "gpu_breakout_ca2e_s1=CA2E-DQN, seed 1",
                 "gpu_breakout_no_prior_s1=without priors (five actors), seed 1")

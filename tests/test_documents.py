@@ -196,3 +196,12 @@ def test_so_are_those_with_a_teacher(task, arm, level, seeds, median):
     row = next(line for line in README.split("## Results")[1].splitlines() if line.startswith(f"| {task},"))
     assert len(steps) == seeds and f"{1000 * round(np.median(steps) / 1000):,}" == median
     assert row.split("|")[4].strip().startswith(f"{median} (")
+
+
+def test_so_is_pong_with_and_without_priors():
+    found = compare.compare("gpu_pong_ca2e", "pong_no_prior8", [18], 26_000)
+    steps = [[f"{1000 * round(step / 1000):,}" if step < np.inf else "never" for step in arm[0]] for arm in found["reached"]]
+    assert steps == [["never", "175,000", "225,000"], ["never", "225,000"]]  # seed 1 with priors: with its last 20 games
+    results = README.split("## Results")[1].split("\n## ")[0]
+    assert "| 250,000; 175,000; 225,000 | not by 300,000; 225,000 (" in results
+    assert f"Pong (p = {found['p']:.2f}; three seeds against two)" in results

@@ -293,6 +293,19 @@ for phrase, edit in {
     "this crashes then": ("while nodes.size and nodes[0]", "while nodes[0]"),
 }.items():
     wrong("sum_tree", DDPG, phrase, edit)
+LOOP = """
+    slots = []
+    for value in values:
+        node = 1
+        while node < self.leaves:
+            node *= 2
+            if value >= self.nodes[node] and self.nodes[node + 1] > 0:
+                value = value - self.nodes[node]
+                node += 1
+        slots.append(node - self.leaves)
+"""
+for script, last, phrase in ((DDPG, "return slots", "Slots came as list"), (DQN, "return np.array(slots)", "of no values float64")):
+    ANSWERS.append(Answer("sum_tree", script, dedent(LOOP + "    " + last).strip("\n"), phrase))
 right("sum_tree", DDPG, """
     slots = np.zeros(len(values), np.int64)
     for i, value in enumerate(values):
@@ -360,6 +373,7 @@ for phrase, line in {
     "without (1 - tau) on the target": "t.add_(tau * s)",
     "This is the source: tau is not used": "t.copy_(s)",
     "Nothing happened": "t = (1 - tau) * t + tau * s",
+    "The parameters have new memory": "t.data = (1 - tau) * t.data + tau * s.data",
     "only the target moves": "s.mul_(tau).add_(t, alpha=1 - tau)",
     "The bias was left out": "if t.ndim > 1: t.lerp_(s, tau)",
     "This is tau * source alone": "t.copy_(tau * s)",
@@ -401,8 +415,16 @@ for phrase, edit in {
     "{2} is right, the prior's": ("bool(prior) and not surpassed(", "bool(prior) and surpassed("),
     "s_t, before the action": ("buffer.append(states[0], action,", "buffer.append(next_states[0], action,"),
     "episodes reported are []": ("            buffer.episodes.append((episodic_return, episode_step))\n", ""),
+    "this one is number 6": ("_of(index, ", "_of(0, "),
+    "explored differently the second time": ("default_rng([args.seed, index, first_count, global_step])", "default_rng()"),
+    "Actors 3 and 6 took the same random actions": ("default_rng([args.seed, index, first_count, global_step])", "default_rng(args.seed)"),
 }.items():
     wrong("actor", BOTH, phrase, edit)
+wrong("actor", DDPG, "A prior actor played without noise", ("(args.prior_noise if is_prior", "(0.0 if is_prior"))
+wrong("actor", DQN, "A prior actor played without noise", ("args.prior_epsilon if is_prior", "0.0 if is_prior"))
+wrong("actor", DDPG, "it got network=ActorCritic", ("ActorCritic(env), Actor(env)", "ActorCritic(env), ActorCritic(env)"))
+wrong("actor", DQN, "it got online=Policy", ("network=prior_network", "online=prior_network"))
+wrong("actor", DDPG, "deliver needs the learner's ActorCritic", ("ActorCritic(env), Actor(env)", "Actor(env), Actor(env)"))
 for phrase, edit in {
     "it still plays the prior's actions": ("prior_actor if is_prior else", "prior_actor if prior else"),
     "still explores as a prior": ("args.prior_noise if is_prior else", "args.prior_noise if prior else"),

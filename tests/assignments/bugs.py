@@ -53,5 +53,6 @@ BUGS = {
     "retire": Bug(
         [("policy = prior_actor if is_prior else online.actor", "policy = prior_actor if prior else online.actor")],
         "A retired prior goes on playing the prior, but its steps are delivered as a nature actor's. priors/acting and the "
-        "greedy return are as in the healthy run: yet charts/episodic_return is dragged down by episodes of 100 to 500."),
+        "greedy return are as in the healthy run. But where the healthy nature actors hardly end a game any more, episodes of some 100 to "
+        "400 steps go on ending in charts/episodic_return."),
 }

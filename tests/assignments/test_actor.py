@@ -50,7 +50,7 @@ class Game:
 
 
 class Policy(torch.nn.Module):
-    """A network that always chooses `action`: 1 for the learner's, 2 for the prior's, once it was filled."""
+    """QNetwork, which always chooses `action`: 1 for the learner's, 2 for the prior's, once it was filled."""
 
     def __init__(self, env=None):
         super().__init__()
@@ -61,6 +61,14 @@ class Policy(torch.nn.Module):
         if self.env.atari:
             return torch.nn.functional.one_hot(torch.full((len(states),), self.action), 4).float()
         return torch.full((len(states), 2), float(self.action))
+
+
+class Actor(Policy):
+    """In CA2E-DDPG, as a prior's file has it."""
+
+
+class ActorCritic(Policy):
+    """In CA2E-DDPG, the learner's."""
 
 
 class Replay:
@@ -74,7 +82,7 @@ class Replay:
         return self.first_count, 40, list(self.evaluations)  # a copy, as it comes from another process
 
 
-def play(student, blocks: int, prior=None, evaluations=(), block_evaluations=(), noise=0.0):
+def play(student, blocks: int, prior=None, evaluations=(), block_evaluations=(), noise=0.0, prior_noise=0.0, index=6):
     """Runs the student's actor for so many blocks, and tells what happened in a record."""
     env, replay, seen = Game(is_dqn(student)), Replay(evaluations), SimpleNamespace(received=[], yields=[])
     seen.deliveries, seen.stored, seen.loaded, seen.asked = [], [], [], []
@@ -105,8 +113,11 @@ def play(student, blocks: int, prior=None, evaluations=(), block_evaluations=(),
 
     def load(path, env_id="", **parts):
         seen.loaded.append(path)
-        for part in parts.values():
-            part.action = 2
+        kind = Policy if is_dqn(student) else Actor
+        assert parts.keys() == {"network"} and type(parts["network"]) is kind, (
+            f"load(prior, args.env_id, network=...) is meant, with {'a QNetwork' if is_dqn(student) else 'an Actor'} to be "
+            f"filled; it got {', '.join(f'{name}={type(part).__name__}' for name, part in parts.items()) or 'none'}.")
+        parts["network"].action = 2
         return {"average_return": 100.0}
 
     def receive(board, name, network, version):
@@ -118,16 +129,16 @@ def play(student, blocks: int, prior=None, evaluations=(), block_evaluations=(),
         return noise
 
     fakes = {"make_atari": lambda *_, **__: env, "make_control": lambda *_, **__: env, "QNetwork": Policy,
-             "Actor": Policy, "ActorCritic": Policy, "LocalBuffer": Buffer, "load": load, "receive": receive,
+             "Actor": Actor, "ActorCritic": ActorCritic, "LocalBuffer": Buffer, "load": load, "receive": receive,
              "epsilon_of": explore, "noise_of": explore}
     args = SimpleNamespace(env_id="a game", seed=1 + int(numbers().integers(9)), local_buffer_size=B, n_step=N,
-                           retire_ratio=1.05, retire_patience=2, prior_epsilon=0.0, prior_noise=0.0,
+                           retire_ratio=1.05, retire_patience=2, prior_epsilon=prior_noise, prior_noise=prior_noise,
                            num_nature_actors=5, num_prior_actors=3, gamma=0.9)
     before = {name: getattr(student, name) for name in fakes if hasattr(student, name)}
     try:
         for name in before:
             setattr(student, name, fakes[name])
-        turns = student.actor(args, 6, prior, replay, None, None)
+        turns = student.actor(args, index, prior, replay, None, None)
         assert hasattr(turns, "__next__"), "actor is a generator: it yields the global step before each block."
         for _ in range(blocks + 1):
             seen.yields.append(next(turns))
@@ -244,6 +255,8 @@ def test_prior(student):
     assert all(block.is_prior for block in seen.deliveries), "A prior's steps were delivered as a nature actor's."
     assert all(block.network.action == 1 for block in seen.deliveries), (
         "The prior's own network computed the priorities; the learner's is meant, which will learn from these steps.")
+    assert is_dqn(student) or all(type(block.network) is ActorCritic for block in seen.deliveries), (
+        "deliver needs the learner's ActorCritic: its critic takes part in the priorities.")
 
 
 def test_retirement(student):
@@ -271,8 +284,19 @@ def test_exploration(student):
     assert all(-3 <= action <= 3 for action in actions), "Noise took an action out of its bounds: clip it."
     assert all(np.allclose(one, other) for one, other in zip(seen.stored, seen.env.played)), (
         "The action stored is not the one that was played: exploration, and FIRE, belong to it.")
+    assert {asked[0] for asked in seen.asked} == {6}, (
+        f"epsilon_of or noise_of was asked about the actors {sorted({asked[0] for asked in seen.asked})}; this one is number 6: "
+        "each explores with a strength of its own.")
+    again, other = (play(student, 12, noise=1.0, index=index) for index in (6, 3))
+    assert np.array_equal(again.env.played, seen.env.played), (
+        "The same actor, with the same seed, explored differently the second time: seed its generator, by args.seed and index.")
+    assert not np.array_equal(other.env.played, seen.env.played), (
+        "Actors 3 and 6 took the same random actions: args.seed *and* index seed a generator, else all play the same games.")
     actions = {action for game, t, action in quiet.env.actions if not (is_dqn(student) and t == 2)}
     assert actions == {2.0}, "A prior actor explored as a nature actor does; prior_epsilon or prior_noise is its own."
+    noisy = play(student, 12, prior="a.pt", prior_noise=1.0)
+    assert len({action for game, t, action in noisy.env.actions if not (is_dqn(student) and t == 2)}) > 1, (
+        "A prior actor played without noise; prior_epsilon or prior_noise is its own: else it replays the same few games.")
     retired = play(student, 12, prior="a.pt", evaluations=[300.0, 300.0], noise=1.0)
     actions = {action for game, t, action in retired.env.actions if not (is_dqn(student) and t == 2)}
     assert len(actions) > 1, "A retired prior still explores as a prior: it is a nature actor now, with its own noise."

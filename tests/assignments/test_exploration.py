@@ -113,6 +113,7 @@ def test_retired_prior(student):
 
 
 def test_one_nature_actor(student):
-    """1 point: a single nature actor explores most; nothing is divided by 0."""
-    args = settings(nature=1)
-    check(student, 0, 0, args)
+    """1 point: a single nature actor explores most; nothing is divided by 0. With none, a retired prior explores least."""
+    check(student, 0, 0, settings(nature=1))
+    for index in (0, 2):
+        check(student, index, 0, settings(nature=0))

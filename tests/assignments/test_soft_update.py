@@ -78,9 +78,12 @@ def test_in_place(student):
     """2 points: the parameters stay the same objects: optimizers and others hold on to them."""
     check(student, 0.25)
     target, source = example()
-    held = list(target.parameters())
+    held, memory = list(target.parameters()), [tensor.detach() for tensor in target.parameters()]
     student.soft_update(target, source, 0.25)
     assert all(one is other for one, other in zip(held, target.parameters())), (
         "The target has new parameters; whoever holds the old ones would not see a change. Change them in place.")
+    assert all(torch.equal(one, other) for one, other in zip(memory, target.parameters())), (
+        "The parameters have new memory (t.data = ... gives it to them); who holds the old one, such as a recorded update on a "
+        "GPU, sees no change. Change them in place.")
     assert all(tensor.grad_fn is None for tensor in target.parameters()), (
         "The target's parameters carry a history of gradients: see torch.no_grad.")

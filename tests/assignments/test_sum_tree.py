@@ -60,17 +60,21 @@ def test_many(student):
     tree = tree_of(student, p)
     slots = tree.find(values.copy())
     assert slots is not None, NONE
-    slots = np.asarray(slots)
+    kind, slots = type(slots), np.asarray(slots)
     assert slots.shape == (100,), f"Of 100 values, slots of the shape {slots.shape} came."
     right = np.array(brute_force(p, values))
     bad = np.flatnonzero(slots != right)
     try:
-        none = np.shape(tree.find(np.zeros(0)))
+        none = np.asarray(tree.find(np.zeros(0)))
     except IndexError:
         raise AssertionError("There may be no values, when the learner has to wait: this crashes then.") from None
-    assert none == (0,), f"Of no values, slots of the shape {none} came."
+    assert none.shape == (0,), f"Of no values, slots of the shape {none.shape} came."
     assert not bad.size, (f"{bad.size} of 100 values end in another slot than the running sums tell, such as "
                           f"{values[bad[0]]:.3f}: {slots[bad[0]]}, not {right[bad[0]]}.")
+    assert kind is np.ndarray, f"Slots came as {kind.__name__}; an array is meant: the learner reshapes it."
+    assert slots.dtype.kind == none.dtype.kind == "i", (
+        f"The slots' type is {slots.dtype}, of no values {none.dtype}; whole numbers are meant, of no values, too, since the "
+        "learner takes them for indices: np.array(slots, np.int64).")
 
 
 def test_empty_slots(student):
