@@ -202,6 +202,6 @@ def test_so_is_pong_with_and_without_priors():
     found = compare.compare("gpu_pong_ca2e", "pong_no_prior8", [18], 26_000)
     steps = [[f"{1000 * round(step / 1000):,}" if step < np.inf else "never" for step in arm[0]] for arm in found["reached"]]
     assert steps == [["never", "175,000", "225,000"], ["never", "225,000"]]  # seed 1 with priors: with its last 20 games
-    results = README.split("## Results")[1].split("\n## ")[0]
+    results = " ".join(README.split("## Results")[1].split("\n## ")[0].split())
     assert "| 250,000; 175,000; 225,000 | not by 300,000; 225,000 (" in results
     assert f"Pong (p = {found['p']:.2f}; three seeds against two)" in results
