@@ -197,7 +197,6 @@ def test_the_rates_of_a_resumed_run_leave_out_what_was_done_before(tmp_path, mon
     assert "| 0 updates/s |" in first, first  # none before --learning-starts
 
 
-
 # ---------------------------------------------------------------------------------------------------------- replay
 @pytest.mark.parametrize("env_id", ["Hopper-v5", "Reacher-v5"])
 def test_sampled_transitions_are_what_the_actors_saw_and_truncation_bootstraps(env_id, monkeypatch):

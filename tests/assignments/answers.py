@@ -270,6 +270,7 @@ for phrase, new in {"It goes on falling": "global_step / args.exploration_steps"
     wrong("exploration", DQN, phrase, (FALL, new))
 wrong("exploration", DQN, "prior_epsilon is no longer its own", ("share = ", "if index >= args.num_nature_actors:\n    return args.prior_epsilon\nshare = "))
 wrong("exploration", DQN, "not exponentially", (f"return start + {FALL} * (args.end_e - start)", f"return start * (args.end_e / start) ** {FALL}"))
+wrong("exploration", BOTH, "with 0 nature actors", ("index >= args.num_nature_actors", "index >= max(1, args.num_nature_actors)"))
 right("exploration", DQN, """
     n = args.num_nature_actors
     first = args.min_start_e if index >= n else float(np.linspace(args.start_e, args.min_start_e, n)[index])
