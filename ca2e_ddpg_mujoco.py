@@ -24,6 +24,7 @@ Below "From here on no paper" are the helpers. "Deviation 4" and such point into
 
 import contextlib, copy, io, math, os, shutil, signal, sys, tempfile, threading, time, traceback
 import multiprocessing as mp
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from multiprocessing import connection, heap, managers, resource_tracker, util
 from pathlib import Path
@@ -208,10 +209,9 @@ def actor(args: Args, index: int, prior: str | None, replay, store: np.ndarray, 
                 action = policy(torch.from_numpy(states))[0].numpy()  # a_t = pi(s_t)
             action = np.clip(action + sigma * rng.standard_normal(len(low), np.float32), low, high)
             next_states, rewards, terminations, truncations, _ = env.step(action[None])
-            terminated = bool(terminations[0])
-            buffer.append(states[0], action, float(rewards[0]), terminated, episode_step)
+            buffer.append(states[0], action, float(rewards[0]), bool(terminations[0]), episode_step)
             episode_step, episodic_return = episode_step + 1, episodic_return + float(rewards[0])
-            if terminated or truncations[0]:
+            if terminations[0] or truncations[0]:
                 buffer.append(next_states[0], action, 0.0, False, episode_step, final=True)  # s_{t+1}
                 buffer.episodes.append((episodic_return, episode_step))
                 episode_step, episodic_return = 0, 0.0
@@ -351,10 +351,9 @@ class PrioritizedReplay:
     """The index of the Replay Memory, served by a manager process; frames and returns lie in the store."""
     def __init__(self, args: Args, progress: dict):
         self.args, self.progress, self.lock = args, progress, threading.Lock()  # a thread for each client
-        self.tree = SumTree(args.capacity)
+        self.tree, self.start_step = SumTree(args.capacity), progress["global_step"]
         self.counts = np.full(args.capacity, -1)  # which record is in a slot; -1: none to sample
         self.next_counts, self.sampled, self.events = [0] * args.num_actors, 0, []
-        self.start_step = progress["global_step"]
         self.rng = np.random.default_rng([args.seed, self.start_step])
 
     def join(self, index: int) -> tuple[int, int, list]:
@@ -405,10 +404,9 @@ class PrioritizedReplay:
 
 # ------------------------------------------------------------------------------------------- Learner (Alg. 3)
 def gather(store: np.ndarray, slots, counts, weights, args: Args) -> tuple[np.ndarray, ...]:
-    """(n, B) slots, counts -> (n, B, ...) states, actions, returns, discounts, next_states, and weights."""
+    """(B,) slots, counts -> (B, ...) states, actions, returns, discounts, next_states; weights (B,), too."""
     ring = slots // args.ring_size * args.ring_size  # its actor's first slot
-
-    def stack_frames(counts):  # records t-3..t, zeros before the game's first  (n, B, STACK, ...)
+    def stack_frames(counts):  # records t-3..t, zeros before the game's first  (B, STACK, ...)
         back = np.arange(STACK)[::-1]
         frames = store["frame"][ring[..., None] + (counts[..., None] - back) % args.ring_size]
         frames[back > store["episode_step"][ring + counts % args.ring_size][..., None]] = 0
@@ -462,15 +460,16 @@ class DDPG:
 def learner(args: Args, agent, replay, store: np.ndarray, board: np.void):
     """Alg. 3, until all steps have their updates; yields progress, events, metrics, updates just made."""
     slots, counts, priorities, metrics = np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0), {}
-    start_step, sampled = int(board["global_step"]), 0
+    start_step, sampled, ahead = int(board["global_step"]), 0, ThreadPoolExecutor(1)  # gathers what is next
     while True:
         # "Sample a prioritized batch", many at once; "update priorities", of those of the call before
         slots, counts, weights, progress, events = replay.sample(slots.ravel(), counts.ravel(), priorities)
         sampled += slots.size
         board["global_step"] = progress["global_step"]
         board["allowed_step"] = allowed_step(start_step, sampled, args)
-        columns, td_errors = gather(store, slots, counts, weights, args), []
-        for batch in zip(*(torch.from_numpy(column).to(agent.device) for column in columns)):  # each in turn
+        td_errors = []
+        for columns in ahead.map(lambda *batch: gather(store, *batch, args), slots, counts, weights):
+            batch = [torch.from_numpy(column).to(agent.device, non_blocking=True) for column in columns]
             td_error, metrics = agent.update(batch, progress["global_step"])
             td_errors.append(td_error)
             if agent.updates % args.publish_frequency == 0:
@@ -523,12 +522,13 @@ def store_fields(env) -> list:
             ("discount", np.float32), ("episode_step", np.int32), ("frame", frames.dtype, frames.shape[1:])]
 
 
-def publish(board: np.void, online: nn.Module, average: nn.Module) -> None:
-    """Learner: replaces both networks on the board, whose version is odd meanwhile."""
-    newest, mean = (torch.cat([tensor.detach().flatten() for tensor in net.parameters()]).cpu()
-                    for net in (online, average))
+def publish(board: np.void, *networks: nn.Module) -> None:
+    """Learner: replaces both networks, online and average, on the board, whose version is odd meanwhile."""
+    vectors = [torch.cat([tensor.detach().flatten() for tensor in net.parameters()]) for net in networks]
+    vectors[-1][0].item()  # waits for the GPU, before the version is odd
     board["version"] += 1
-    board["newest"], board["average"] = newest, mean
+    for name, vector in zip(("newest", "average"), vectors):
+        torch.from_numpy(board[name]).copy_(vector)
     board["version"] += 1
 
 

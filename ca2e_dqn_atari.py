@@ -335,10 +335,9 @@ class PrioritizedReplay:
     """The index of the Replay Memory, served by a manager process; frames and returns lie in the store."""
     def __init__(self, args: Args, progress: dict):
         self.args, self.progress, self.lock = args, progress, threading.Lock()  # a thread for each client
-        self.tree = SumTree(args.capacity)
+        self.tree, self.start_step = SumTree(args.capacity), progress["global_step"]
         self.counts = np.full(args.capacity, -1)  # which record is in a slot; -1: none to sample
         self.next_counts, self.sampled, self.events = [0] * args.num_actors, 0, []
-        self.start_step = progress["global_step"]
         self.rng = np.random.default_rng([args.seed, self.start_step])
 
     def join(self, index: int) -> tuple[int, int, list]:
@@ -389,10 +388,9 @@ class PrioritizedReplay:
 
 # ------------------------------------------------------------------------------------------- Learner (Alg. 3)
 def gather(store: np.ndarray, slots, counts, weights, args: Args) -> tuple[np.ndarray, ...]:
-    """(n, B) slots, counts -> (n, B, ...) states, actions, returns, discounts, next_states, and weights."""
+    """(B,) slots, counts -> (B, ...) states, actions, returns, discounts, next_states; weights (B,), too."""
     ring = slots // args.ring_size * args.ring_size  # its actor's first slot
-
-    def stack_frames(counts):  # records t-3..t, zeros before the game's first  (n, B, STACK, ...)
+    def stack_frames(counts):  # records t-3..t, zeros before the game's first  (B, STACK, ...)
         back = np.arange(STACK)[::-1]
         frames = store["frame"][ring[..., None] + (counts[..., None] - back) % args.ring_size]
         frames[back > store["episode_step"][ring + counts % args.ring_size][..., None]] = 0
@@ -446,15 +444,16 @@ class DQN:
 def learner(args: Args, agent, replay, store: np.ndarray, board: np.void):
     """Alg. 3, until all steps have their updates; yields progress, events, metrics, updates just made."""
     slots, counts, priorities, metrics = np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0), {}
-    start_step, sampled = int(board["global_step"]), 0
+    start_step, sampled, ahead = int(board["global_step"]), 0, ThreadPoolExecutor(1)  # gathers what is next
     while True:
         # "Sample a prioritized batch", many at once; "update priorities", of those of the call before
         slots, counts, weights, progress, events = replay.sample(slots.ravel(), counts.ravel(), priorities)
         sampled += slots.size
         board["global_step"] = progress["global_step"]
         board["allowed_step"] = allowed_step(start_step, sampled, args)
-        columns, td_errors = gather(store, slots, counts, weights, args), []
-        for batch in zip(*(torch.from_numpy(column).to(agent.device) for column in columns)):  # each in turn
+        td_errors = []
+        for columns in ahead.map(lambda *batch: gather(store, *batch, args), slots, counts, weights):
+            batch = [torch.from_numpy(column).to(agent.device, non_blocking=True) for column in columns]
             td_error, metrics = agent.update(batch, progress["global_step"])
             td_errors.append(td_error)
             if agent.updates % args.publish_frequency == 0:
@@ -520,12 +519,13 @@ def store_fields(env) -> list:
             ("discount", np.float32), ("episode_step", np.int32), ("frame", frames.dtype, frames.shape[1:])]
 
 
-def publish(board: np.void, online: nn.Module, average: nn.Module) -> None:
-    """Learner: replaces both networks on the board, whose version is odd meanwhile."""
-    newest, mean = (torch.cat([tensor.detach().flatten() for tensor in net.parameters()]).cpu()
-                    for net in (online, average))
+def publish(board: np.void, *networks: nn.Module) -> None:
+    """Learner: replaces both networks, online and average, on the board, whose version is odd meanwhile."""
+    vectors = [torch.cat([tensor.detach().flatten() for tensor in net.parameters()]) for net in networks]
+    vectors[-1][0].item()  # waits for the GPU, before the version is odd
     board["version"] += 1
-    board["newest"], board["average"] = newest, mean
+    for name, vector in zip(("newest", "average"), vectors):
+        torch.from_numpy(board[name]).copy_(vector)
     board["version"] += 1
 
 

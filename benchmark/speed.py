@@ -57,13 +57,20 @@ def timed(name, call):
 class Replay:
     def __init__(self, replay):
         self.sample = timed("manager call", replay.sample)
-original, ca2e.gather, ca2e.publish = ca2e.learner, timed("gather", ca2e.gather), timed("publish", ca2e.publish)
+class Ahead(ca2e.ThreadPoolExecutor):  # the learner's wait for a batch that is not gathered yet
+    def map(self, *args):
+        batches = super().map(*args)
+        wait = timed("gather", lambda: next(batches, None))
+        while (batch := wait()) is not None:
+            yield batch
+original, ca2e.publish = ca2e.learner, timed("publish", ca2e.publish)
 cores = os.sched_getaffinity(0)
 if OWN_CORE:  # the children inherit the other cores
     os.sched_setaffinity(0, cores - {{min(cores)}} or cores)
 def learner(args, agent, replay, store, board):
     if OWN_CORE:
         os.sched_setaffinity(0, {{min(cores)}})
+    ca2e.ThreadPoolExecutor = Ahead
     agent.update = timed("update", agent.update)
     working = first = base = None
     rings = store["k"][: args.num_actors * args.ring_size].reshape(args.num_actors, -1)[:, :200]
@@ -210,11 +217,11 @@ def calls(module, args, env, size):
 
     def gather():
         nonlocal batches
-        batches = module.gather(store, slots, counts, weights, args)
+        batches = [module.gather(store, *batch, args) for batch in zip(slots, counts, weights)]
 
     def copy():
-        for column in batches:
-            torch.from_numpy(column).to(device)
+        for column in (column for columns in batches for column in columns):
+            torch.from_numpy(column).to(device, non_blocking=True)
         if device.type == "cuda":
             torch.cuda.synchronize()
 

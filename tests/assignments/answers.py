@@ -431,14 +431,14 @@ for phrase, edit in {
     "still explores as a prior": ("args.prior_noise if is_prior else", "args.prior_noise if prior else"),
     "still played nothing but its network's action": ("(args.prior_noise if is_prior else noise_of(index, args))", "args.prior_noise"),
     "but delivers them as a prior's": ("deliver(replay, online, is_prior)", "deliver(replay, online, bool(prior))"),
-    "A truncated game ends, too": ("if terminated or truncations[0]:", "if terminated:"),
+    "A truncated game ends, too": ("if terminations[0] or truncations[0]:", "if terminations[0]:"),
     "Noise took an action out of its bounds": ("np.clip(action + sigma * rng.standard_normal(len(low), np.float32), low, high)",
                                                "action + sigma * rng.standard_normal(len(low), np.float32)"),
     "0.3 is right": (" * (high - low) / 2", ""),
     "Both joints got the same noise": ("rng.standard_normal(len(low), np.float32)", "np.float32(rng.standard_normal())"),
     "is not the one that was played": ("action = np.clip", "noisy = np.clip"),
 }.items():
-    edits = [edit] + [("env.step(action[None])\n        terminated", "env.step(noisy[None])\n        terminated")] * (edit[1] == "noisy = np.clip")
+    edits = [edit] + [("env.step(action[None])\n        buffer", "env.step(noisy[None])\n        buffer")] * (edit[1] == "noisy = np.clip")
     wrong("actor", DDPG, phrase, *edits)
 for phrase, edit in {
     "[False, True, False, False, True] is right": ("np.clip(rewards[0], -1, 1), terminated", 'np.clip(rewards[0], -1, 1), terminated and info["lives"][0] == 0'),
