@@ -219,7 +219,7 @@ for phrase, edit in {
     "is each frame's place taken % ring_size": (FRAMES, 'store["frame"][(ring[..., None] + counts[..., None] - back) % len(store)]'),
     "not the whole state": (ZEROS, 'frames[store["episode_step"][ring + counts % args.ring_size] < STACK - 1] = 0'),
     "one step too early": ("np.arange(STACK)[::-1]", "np.arange(1, STACK + 1)[::-1]"),
-    "(n, B, 4, height, width) is meant": ("return frames", "return np.moveaxis(frames, 2, -1)"),
+    "(B, 4, height, width) is meant": ("return frames", "return np.moveaxis(frames, 1, -1)"),
     "they keep the store's type": ("return frames", "return frames.astype(np.float32)"),
 }.items():
     wrong("stack_frames", DQN, phrase, edit)
@@ -538,15 +538,15 @@ for phrase, edit in {
     "always due: it must end all the same": ("(not td_errors or args.samples_per_insert == 0)", "not td_errors"),
     "would wait for ever": ('    board["allowed_step"] = allowed_step(start_step, sampled, args)\n', ""),
     "board's global_step": ('    board["global_step"] = progress["global_step"]\n', ""),
-    "the step at which this learner began": ('int(board["global_step"]), 0\n', "0, 0\n"),
+    "the step at which this learner began": ('int(board["global_step"]), 0,', "0, 0,"),
     "TD errors of nan": ("if not (priorities < 1e18).all():", "if (priorities > 1e18).any():"),
     "it yielded [0, 2, 3]": ("metrics, len(td_errors)\n", "metrics, agent.updates\n"),
-    "The metrics of updates": ("    columns, td_errors = ", "    metrics = {}\n    columns, td_errors = "),
-    "the weights of sample are not used": ("slots, counts, weights, args)", "slots, counts, np.ones_like(weights), args)"),
+    "The metrics of updates": ("    td_errors = []\n", "    td_errors, metrics = [], {}\n"),
+    "the weights of sample are not used": ("slots, counts, weights):", "slots, counts, np.ones_like(weights)):"),
 }.items():
     wrong("learner", DDPG, phrase, edit)
 wrong("learner", DDPG, "begin with np.zeros(0, np.int64)", ("np.zeros(0, np.int64), np.zeros(0, np.int64)", "np.zeros(0), np.zeros(0)"))
-wrong("learner", DDPG, "The batch is not on agent.device", (".to(agent.device)", ""))
+wrong("learner", DDPG, "The batch is not on agent.device", (".to(agent.device, non_blocking=True)", ""))
 wrong("learner", DDPG, "The order is: progress (a dict), events (a list)", ("yield progress, events,", "yield events, progress,"))
 right("learner", DDPG, """
     nothing = np.zeros(0, np.int64)

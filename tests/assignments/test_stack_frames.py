@@ -75,15 +75,14 @@ def check(student, pairs, first: int = 0, hint: str = ""):
     """pairs: (actor, count), one batch; compares states and next states."""
     store = make_store(first)
     actors, counts = np.array(pairs).T
-    batch = gather(student, store, (actors * RING + counts % RING)[None], counts[None])
+    batch = gather(student, store, actors * RING + counts % RING, counts)
     assert batch[0] is not None, NONE
     for name, states, later in (("state", batch[0], 0), ("next state", batch[4], K)):
-        assert np.shape(states) == (1, len(pairs), 4, 1, 1), (
-            f"stack_frames gave the shape {np.shape(states)}; (n, B, 4, height, width) is meant, here "
-            f"{(1, len(pairs), 4, 1, 1)}.")
+        assert np.shape(states) == (len(pairs), 4, 1, 1), (
+            f"stack_frames gave the shape {np.shape(states)}; (B, 4, height, width) is meant, here {(len(pairs), 4, 1, 1)}.")
         for i, (actor, count) in enumerate(pairs):
             count += later
-            state = np.array(states)[0, i, :, 0, 0]
+            state = np.array(states)[i, :, 0, 0]
             hits = [text for mistake, text in MISTAKES.items() if same(state, stack(store, actor, count, mistake))]
             try:
                 expect(state, stack(store, actor, count), f"the {name} of actor {actor}'s "
@@ -100,7 +99,7 @@ def test_middle(student):
 
 def test_store_stays(student):
     """1 point: the zeros are in the copy; the store, which others read, stays as it is."""
-    states = gather(student, store := make_store(0), np.array([[RING + 7]]), np.array([[7]]))[0]
+    states = gather(student, store := make_store(0), np.array([RING + 7]), np.array([7]))[0]
     assert states is not None, NONE
     assert np.array_equal(store, make_store(0)), "It wrote into the store: copy the frames before you set zeros."
 
@@ -123,11 +122,10 @@ def test_wrap(student):
               "frame's place taken % ring_size, and within this actor's ring?")
 
 
-def test_two_batches(student):
-    """1 point: the shape (n, B) of counts may have any n; frames keep their type, uint8."""
-    store, counts = make_store(0), np.array([[4, 8], [7, 3], [5, 6]])
+def test_type(student):
+    """1 point: a batch of another size; frames keep their type, uint8."""
+    store, counts = make_store(0), np.array([4, 8, 7, 3, 5, 6])
     states = gather(student, store, RING + counts, counts)[0]
-    assert np.shape(states) == (3, 2, 4, 1, 1), f"counts (3, 2) gave the shape {np.shape(states)}."
-    expect(np.array(states)[..., 0, 0], [[stack(store, 1, count) for count in row] for row in counts],
-           "The states of counts (3, 2)")
+    assert np.shape(states) == (6, 4, 1, 1), f"counts (6,) gave the shape {np.shape(states)}."
+    expect(np.array(states)[..., 0, 0], [stack(store, 1, count) for count in counts], "The states of counts (6,)")
     assert states.dtype == np.uint8, f"The frames came as {states.dtype}; they keep the store's type, uint8, which is small."
