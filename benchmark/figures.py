@@ -42,13 +42,16 @@ def main() -> None:
     arms = [("ca2e", "CA2E-DDPG", ""), ("no_prior", "without priors", "")]
     curves.plot("pendulum.png", "InvertedPendulum-v5", *(
         f"invertedpendulum_{kind}_s{seed}={label}, seed {seed}{shift}" for kind, label, shift in arms for seed in (1, 2, 3)))
-    curves.plot("pong.png", "Pong", *(
-        f"gpu_pong_{kind}_s{seed}={label}, seed {seed}{shift}" for kind, label, shift in (
-            ("ca2e", "CA2E-DQN", "=1972000"), ("no_prior", "without priors (five actors)", "")) for seed in (1, 2, 3)),
-                *(f"pong_no_prior8_s{seed}=without priors (eight actors, two cores), seed {seed}" for seed in (1, 2)),
+    curves.plot("pong.png", "Pong, eight actors: three of them priors, or none", *(
+        f"{name}={label}" for name, label in (
+            *((f"gpu_pong_ca2e_s{seed}", f"CA2E-DQN, seed {seed} (H200)=1972000") for seed in (1, 2, 3)),
+            ("h100_pong_ca2e_s1", "CA2E-DQN, seed 1 (H100)=1972000"),
+            *((f"pong_no_prior8_s{seed}", f"without priors, seed {seed} (two cores)") for seed in (1, 2)),
+            ("h100_pong_no_prior8_s1", "without priors, seed 1 (H100)"))),
                 "pretrain_Pong_n-step-double-dqn_s1=the best prior's own training, two cores")
-    curves.plot("breakout.png", "Breakout, on a GPU", "gpu_breakout_ca2e_s1=CA2E-DQN, seed 1",
-                "gpu_breakout_no_prior_s1=without priors (five actors), seed 1")
+    curves.plot("breakout.png", "Breakout, on a GPU: eight actors, three of them priors, or none",
+                "h100_breakout_ca2e_s1=priors, seed 1 (H100)", "h100_breakout_no_prior8_s1=none, seed 1 (H100)",
+                "gpu_breakout_ca2e_s1=priors, seed 1 (H200)", "gpu_breakout_no_prior_s1=none, five, seed 1 (H200)")
     curves.plot("reacher.png", "Reacher-v5, eight actors: three of them priors, or none", *(
         f"reacher_{kind}_second_s{seed}={label}, seed {seed}" for kind, label in (
             ("ca2e", "three prior actors"), ("no_prior8", "none")) for seed in range(1, 6)))

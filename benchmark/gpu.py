@@ -86,25 +86,15 @@ def transfers(table, kind, module, env, agent, size):
                        learning_starts=0, samples_per_insert=0)
     for what, value in speed.calls(module, args, env, size).items():
         table(f"{kind}: {what}{'' if what.startswith('manager: a') else ', a batch'}", value, "ms")
-    states = torch.zeros((2, module.BATCHES_PER_CALL * size, *env.single_observation_space.shape),
-                         dtype=torch.from_numpy(np.zeros(1, env.single_observation_space.dtype)).dtype)
-    n, megabytes = module.BATCHES_PER_CALL, states.nbytes / 1e6
-
-    def timed(call):
-        def whole():
-            call()
-            wait()
-        return speed.milliseconds(whole, 30)
-
-    table(f"{kind}: states of {n} batches", megabytes, "MB")
-    table(f"{kind}: their copy, from pageable memory, a batch", timed(lambda: states.to(DEVICE)) / n, "ms")
-    if DEVICE.type == "cuda":
-        pinned = torch.empty_like(states).pin_memory()
-        table(f"{kind}: their copy into pinned memory, a batch", timed(lambda: pinned.copy_(states)) / n, "ms")
-        table(f"{kind}: from there to the device, a batch", timed(lambda: pinned.to(DEVICE, non_blocking=True)) / n, "ms")
+    batch = [column.cpu() for column in example(env, size)]
+    for how, pin, quick in (("waited for", False, False), ("not waited for", False, True), ("pinned first", True, True)):
+        def copy_and_update():
+            agent.update([(column.pin_memory() if pin and DEVICE.type == "cuda" else column).to(
+                DEVICE, non_blocking=quick) for column in batch], 1)
+        table(f"{kind}: a batch's copy to the device, {how}, and an update", row(copy_and_update)[1], "ms")
     sizes = [sum(tensor.numel() for tensor in net.parameters()) for net in (agent.online, agent.average)]
     board = np.zeros(1, [("version", int), ("newest", np.float32, sizes[:1]), ("average", np.float32, sizes[1:])])[0]
-    table(f"{kind}: publication", timed(lambda: module.publish(board, agent.online, agent.average)), "ms")
+    table(f"{kind}: publication", row(lambda: module.publish(board, agent.online, agent.average))[1], "ms")
 
 
 def main():

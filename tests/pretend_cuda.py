@@ -55,7 +55,7 @@ class PretendCuda(TorchDispatchMode):
         super().__init__()
         self.to_cuda = self.to_cpu = self.reads = 0
         self.recording, self.changed = None, []
-        to, numpy = torch.Tensor.to, torch.Tensor.numpy
+        to, numpy, load = torch.Tensor.to, torch.Tensor.numpy, torch.optim.Adam.load_state_dict
 
         def pretend_to(tensor, *args, **kwargs):
             if CUDA not in (*args, *kwargs.values()):
@@ -74,9 +74,15 @@ class PretendCuda(TorchDispatchMode):
                 raise TypeError("can't convert a cuda tensor to numpy")
             return numpy(tensor)
 
+        def pretend_load(adam, state):
+            load(adam, state)
+            for moments in adam.state.values():  # where the parameters are
+                moments.update({name: mark(tensor.clone(), True) for name, tensor in moments.items()})
+
         monkeypatch.setattr(torch.Tensor, "to", pretend_to)
         monkeypatch.setattr(torch.Tensor, "cpu", pretend_cpu)
         monkeypatch.setattr(torch.Tensor, "numpy", pretend_numpy)
+        monkeypatch.setattr(torch.optim.Adam, "load_state_dict", pretend_load)
         monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
         monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
         monkeypatch.setattr(torch.cuda, "graph", lambda graph: graph.record(self))

@@ -7,6 +7,7 @@ on InvertedPendulum-v5, and CA2E-DQN on Pong and on a little image game.
 import contextlib
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -407,15 +408,18 @@ def test_in_one_process_two_runs_give_the_same_weights_and_a_pretended_gpu_too(s
     if script is dqn:
         catch_game.replace_atari(monkeypatch.setattr)
 
-    def train():
-        script.main(script.Args(sync=True, env_id=env_id, total_timesteps=500, learning_starts=300, num_nature_actors=1,
-                                eval_frequency=400, num_prior_actors=int(script is ddpg),
-                                prior_dir=str(ROOT / "priors"), eval_episodes=1))
-        (path,) = set(tmp_path.glob("runs/*/agent.pt")) - {agent for agent, _ in agents}
+    def train(run="runs/*", total_timesteps=500, resume=""):
+        script.main(script.Args(sync=True, env_id=env_id, total_timesteps=total_timesteps, learning_starts=300,
+                                num_nature_actors=1, eval_frequency=400, num_prior_actors=int(script is ddpg),
+                                prior_dir=str(ROOT / "priors"), eval_episodes=1, resume=resume))
+        (path,) = set(tmp_path.glob(f"{run}/agent.pt")) - {agent for agent, _ in agents}
         agents.append((path, torch.load(path, weights_only=True)))
 
     train()
     train()
+    for copy in ("a", "b"):
+        shutil.copytree(agents[0][0].parent, copy)
+    train("a", 950, resume="a")
     learner, agent, calls, published = script.DQN if script is dqn else script.DDPG, [], [], []
     update, publish = learner.update, script.publish
 
@@ -431,6 +435,9 @@ def test_in_one_process_two_runs_give_the_same_weights_and_a_pretended_gpu_too(s
     monkeypatch.setattr(learner, "update", watched_update)
     monkeypatch.setattr(script, "publish", lambda *args: published.append(args[1:]) or publish(*args))
     with pretend_cuda.PretendCuda(monkeypatch) as gpu:
+        train("b", 950, resume="b")
+        calls.clear()
+        published.clear()
         train()
     for number, handler in handlers.items():
         signal.signal(number, handler)
@@ -439,12 +446,12 @@ def test_in_one_process_two_runs_give_the_same_weights_and_a_pretended_gpu_too(s
     assert agent[0].learn.graph.replays == agent[0].updates - 3 > 10
     assert all(group["capturable"] for group in agent[0].adam.param_groups)  # else a real GPU refuses to record
     assert all(pretend_cuda.marked(parameter) for group in agent[0].adam.param_groups for parameter in group["params"])
-    (_, one), (_, two), (_, three) = agents
+    (_, one), (_, two), (_, resumed), (_, resumed_on_gpu), (_, three) = agents
     names = "global_step", "prior_steps", "updates", "evaluations"
     assert [one[name] for name in names] == [two[name] for name in names] == [three[name] for name in names]
-    assert one["updates"] >= 50 and one["evaluations"]
-    for other in (two, three):
-        assert all(torch.equal(one["network"][key], other["network"][key]) for key in one["network"])
+    assert one["updates"] >= 50 and one["evaluations"] and resumed["updates"] >= one["updates"] + 3
+    for first, other in ((one, two), (one, three), (resumed, resumed_on_gpu)):
+        assert all(torch.equal(first["network"][key], other["network"][key]) for key in first["network"])
     prefix = "" if script is dqn else "actor."  # an average is saved as the agent; the newest weights lie beside it
     assert not any(torch.equal(one["network"][key], one["online"][prefix + key]) for key in one["network"])
     torch.manual_seed(1)
