@@ -1,6 +1,7 @@
 """README, requirements, metadata and the scripts say the same thing."""
 
 import ast
+import csv
 import dataclasses
 import difflib
 import re
@@ -199,9 +200,14 @@ def test_so_are_those_with_a_teacher(task, arm, level, seeds, median):
 
 
 def test_so_is_pong_with_and_without_priors():
-    found = compare.compare("gpu_pong_ca2e", "pong_no_prior8", [18], 26_000)
+    found = compare.compare("gpu_pong_ca2e,h100_pong_ca2e", "pong_no_prior8,h100_pong_no_prior8", [18], 26_000)
     steps = [[f"{1000 * round(step / 1000):,}" if step < np.inf else "never" for step in arm[0]] for arm in found["reached"]]
-    assert steps == [["never", "175,000", "225,000"], ["never", "225,000"]]  # seed 1 with priors: with its last 20 games
+    # seed 1 with priors: from 250,000 on with its last 20 games
+    assert steps == [["never", "175,000", "225,000", "175,000"], ["never", "never", "225,000"]]
     results = " ".join(README.split("## Results")[1].split("\n## ")[0].split())
-    assert "| 250,000; 175,000; 225,000 | not by 300,000; 225,000 (" in results
-    assert f"Pong (p = {found['p']:.2f}; three seeds against two)" in results
+    assert "| 250,000; 175,000; 225,000; 175,000 (GPU) | not by 300,000; 225,000 (two cores); not by 300,000 (GPU) |" in results
+    assert f"Pong (p = {found['p']:.2f}; four runs against three)" in results
+    means = [[float(row["greedy_mean"]) for row in csv.DictReader(open(ROOT / f"benchmark/results/h100_breakout_{arm}_s1.csv"))]
+             for arm in ("ca2e", "no_prior8")]
+    assert f"one seed each: {means[0][-1]:.0f} with priors, {means[1][-1]:.0f} without" in results
+
