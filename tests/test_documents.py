@@ -209,5 +209,5 @@ def test_so_is_pong_with_and_without_priors():
     assert f"Pong (p = {found['p']:.2f}; four runs against three)" in results
     means = [[float(row["greedy_mean"]) for row in csv.DictReader(open(ROOT / f"benchmark/results/h100_breakout_{arm}_s1.csv"))]
              for arm in ("ca2e", "no_prior8")]
-    assert f"one seed each: {means[0][-1]:.0f} with priors, {means[1][-1]:.0f} without" in results
+    assert f"one seed each: {means[0][-1]:.1f} with priors, {means[1][-1]:.1f} without" in results
 
