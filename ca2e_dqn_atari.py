@@ -444,7 +444,7 @@ class DQN:
 def learner(args: Args, agent, replay, store: np.ndarray, board: np.void):
     """Alg. 3, until all steps have their updates; yields progress, events, metrics, updates just made."""
     slots, counts, priorities, metrics = np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0), {}
-    start_step, sampled, ahead = int(board["global_step"]), 0, ThreadPoolExecutor(1)  # gathers what is next
+    start_step, sampled, ahead = int(board["global_step"]), 0, map if args.sync else ThreadPoolExecutor(1).map
     while True:
         # "Sample a prioritized batch", many at once; "update priorities", of those of the call before
         slots, counts, weights, progress, events = replay.sample(slots.ravel(), counts.ravel(), priorities)
@@ -452,7 +452,7 @@ def learner(args: Args, agent, replay, store: np.ndarray, board: np.void):
         board["global_step"] = progress["global_step"]
         board["allowed_step"] = allowed_step(start_step, sampled, args)
         td_errors = []
-        for columns in ahead.map(lambda *batch: gather(store, *batch, args), slots, counts, weights):
+        for columns in ahead(lambda *row: gather(store, *row, args), slots, counts, weights):  # by a thread
             batch = [torch.from_numpy(column).to(agent.device, non_blocking=True) for column in columns]
             td_error, metrics = agent.update(batch, progress["global_step"])
             td_errors.append(td_error)
@@ -519,10 +519,10 @@ def store_fields(env) -> list:
             ("discount", np.float32), ("episode_step", np.int32), ("frame", frames.dtype, frames.shape[1:])]
 
 
-def publish(board: np.void, *networks: nn.Module) -> None:
-    """Learner: replaces both networks, online and average, on the board, whose version is odd meanwhile."""
-    vectors = [torch.cat([tensor.detach().flatten() for tensor in net.parameters()]) for net in networks]
-    vectors[-1][0].item()  # waits for the GPU, before the version is odd
+def publish(board: np.void, online: nn.Module, average: nn.Module) -> None:
+    """Learner: replaces both networks on the board, whose version is odd meanwhile."""
+    vectors = [torch.cat([p.detach().flatten() for p in net.parameters()]) for net in (online, average)]
+    vectors[1][0].item()  # waits for the GPU now: readers wait while the version is odd
     board["version"] += 1
     for name, vector in zip(("newest", "average"), vectors):
         torch.from_numpy(board[name]).copy_(vector)

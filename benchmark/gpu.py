@@ -81,7 +81,7 @@ def updates(table, kind, make, size):
 
 
 def transfers(table, kind, module, env, agent, size):
-    """What a call to the replay is followed by, each for 32 batches, and given for one."""
+    """The manager's calls, gather and copy, a batch; copy and update together; a publication."""
     args = module.Args(num_nature_actors=1, num_prior_actors=0, buffer_size=100_000, total_timesteps=10**9,
                        learning_starts=0, samples_per_insert=0)
     for what, value in speed.calls(module, args, env, size).items():
@@ -123,7 +123,7 @@ def main():
             table(f"{what}: updates/s", run["updates/s"], "1/s")
             table(f"{what}: updates/s / the bare update's", run["updates/s"] * limit / 1000, "")
             table(f"{what}: steps/s", run["steps/s"], "1/s")
-            for part in ("update", "manager call", "gather", "publish", "held"):
+            for part in ("update", "manager call", "wait for a batch", "publish", "held"):
                 table(f"{what}: learner's time in {part}", run[part], "of the time")
     table.write("gpu_update")
 

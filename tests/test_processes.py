@@ -248,8 +248,7 @@ def test_no_torn_transition_is_ever_learned_from_while_actors_die_at_every_point
     assert all(f"actor {index} died (status -9)" in run.output for index in range(4)), run.output
     assert int(run.output.split("checked ")[1].split()[0]) > 10_000
     (events,) = tmp_path.glob("runs/*")
-    events = scalars(events)
-    assert events["throughput/updates"][-1].value > 0  # up to ten seconds old
+    assert torch.load(events / "agent.pt", weights_only=True)["updates"] > 100
     assert status == 130, run.output
     run.assert_nothing_stays()
 

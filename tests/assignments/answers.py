@@ -542,7 +542,7 @@ for phrase, edit in {
     "TD errors of nan": ("if not (priorities < 1e18).all():", "if (priorities > 1e18).any():"),
     "it yielded [0, 2, 3]": ("metrics, len(td_errors)\n", "metrics, agent.updates\n"),
     "The metrics of updates": ("    td_errors = []\n", "    td_errors, metrics = [], {}\n"),
-    "the weights of sample are not used": ("slots, counts, weights):", "slots, counts, np.ones_like(weights)):"),
+    "the weights of sample are not used": ("slots, counts, weights):  # by", "slots, counts, np.ones_like(weights)):  # by"),
 }.items():
     wrong("learner", DDPG, phrase, edit)
 wrong("learner", DDPG, "begin with np.zeros(0, np.int64)", ("np.zeros(0, np.int64), np.zeros(0, np.int64)", "np.zeros(0), np.zeros(0)"))
@@ -555,10 +555,11 @@ right("learner", DDPG, """
         slots, counts, weights, progress, events = replay.sample(*told)
         sampled += slots.size
         board["global_step"], board["allowed_step"] = progress["global_step"], allowed_step(began, sampled, args)
-        columns = [torch.from_numpy(column).to(agent.device) for column in gather(store, slots, counts, weights, args)]
         priorities = []
         for i in range(len(slots)):
-            errors, metrics = agent.update([column[i] for column in columns], progress["global_step"])
+            columns = gather(store, slots[i], counts[i], weights[i], args)
+            batch = [torch.from_numpy(column).to(agent.device) for column in columns]
+            errors, metrics = agent.update(batch, progress["global_step"])
             priorities += errors.abs().tolist()
             if agent.updates % args.publish_frequency == 0:
                 publish(board, agent.online, agent.average)
