@@ -444,15 +444,15 @@ class DQN:
 def learner(args: Args, agent, replay, store: np.ndarray, board: np.void):
     """Alg. 3, until all steps have their updates; yields progress, events, metrics, updates just made."""
     slots, counts, priorities, metrics = np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0), {}
-    start_step, sampled, ahead = int(board["global_step"]), 0, map if args.sync else ThreadPoolExecutor(1).map
+    start_step, sampled = int(board["global_step"]), 0
+    ahead = map if agent.device.type == "cpu" else ThreadPoolExecutor(1).map  # lest a GPU wait for gathers
     while True:
         # "Sample a prioritized batch", many at once; "update priorities", of those of the call before
         slots, counts, weights, progress, events = replay.sample(slots.ravel(), counts.ravel(), priorities)
-        sampled += slots.size
+        sampled, td_errors = sampled + slots.size, []
         board["global_step"] = progress["global_step"]
         board["allowed_step"] = allowed_step(start_step, sampled, args)
-        td_errors = []
-        for columns in ahead(lambda *row: gather(store, *row, args), slots, counts, weights):  # by a thread
+        for columns in ahead(lambda *row: gather(store, *row, args), slots, counts, weights):
             batch = [torch.from_numpy(column).to(agent.device, non_blocking=True) for column in columns]
             td_error, metrics = agent.update(batch, progress["global_step"])
             td_errors.append(td_error)

@@ -53,7 +53,7 @@ def main() -> None:
                 "h100_breakout_ca2e_s1=priors, seed 1 (H100)", "h100_breakout_no_prior8_s1=none, seed 1 (H100)",
                 "gpu_breakout_ca2e_s1=priors, seed 1 (H200)", "gpu_breakout_no_prior_s1=none, five, seed 1 (H200)")
     curves.plot("reacher.png", "Reacher-v5, eight actors: three of them priors, or none", *(
-        f"reacher_{kind}_second_s{seed}={label}, seed {seed}" for kind, label in (
+        f"reacher_{kind}_150k_s{seed}={label}, seed {seed}" for kind, label in (
             ("ca2e", "three prior actors"), ("no_prior8", "none")) for seed in range(1, 6)))
     curves.plot("hopper.png", "Hopper-v5, eight actors: three of them priors, or none", *(
         f"hopper_{kind}_300k_s{seed}={label}, seed {seed}" for kind, label in (

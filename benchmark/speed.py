@@ -70,7 +70,10 @@ if OWN_CORE:  # the children inherit the other cores
 def learner(args, agent, replay, store, board):
     if OWN_CORE:
         os.sched_setaffinity(0, {{min(cores)}})
-    ca2e.ThreadPoolExecutor = Ahead
+    if agent.device.type == "cpu":
+        ca2e.gather = timed("wait for a batch", ca2e.gather)
+    else:
+        ca2e.ThreadPoolExecutor = Ahead
     agent.update = timed("update", agent.update)
     working = first = base = None
     rings = store["k"][: args.num_actors * args.ring_size].reshape(args.num_actors, -1)[:, :200]

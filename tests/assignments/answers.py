@@ -538,11 +538,11 @@ for phrase, edit in {
     "always due: it must end all the same": ("(not td_errors or args.samples_per_insert == 0)", "not td_errors"),
     "would wait for ever": ('    board["allowed_step"] = allowed_step(start_step, sampled, args)\n', ""),
     "board's global_step": ('    board["global_step"] = progress["global_step"]\n', ""),
-    "the step at which this learner began": ('int(board["global_step"]), 0,', "0, 0,"),
+    "the step at which this learner began": ('int(board["global_step"]), 0\n', "0, 0\n"),
     "TD errors of nan": ("if not (priorities < 1e18).all():", "if (priorities > 1e18).any():"),
     "it yielded [0, 2, 3]": ("metrics, len(td_errors)\n", "metrics, agent.updates\n"),
-    "The metrics of updates": ("    td_errors = []\n", "    td_errors, metrics = [], {}\n"),
-    "the weights of sample are not used": ("slots, counts, weights):  # by", "slots, counts, np.ones_like(weights)):  # by"),
+    "The metrics of updates": ("sampled, td_errors = sampled + slots.size, []", "sampled, td_errors, metrics = sampled + slots.size, [], {}"),
+    "the weights of sample are not used": ("slots, counts, weights):\n", "slots, counts, np.ones_like(weights)):\n"),
 }.items():
     wrong("learner", DDPG, phrase, edit)
 wrong("learner", DDPG, "begin with np.zeros(0, np.int64)", ("np.zeros(0, np.int64), np.zeros(0, np.int64)", "np.zeros(0), np.zeros(0)"))

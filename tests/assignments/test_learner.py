@@ -72,7 +72,7 @@ def run(student, plan, total=140, samples_per_insert=8.0, frequency=2, calls=30,
     fakes = {"gather": gather, "allowed_step": allowed_step,
              "publish": lambda board, online, average: seen.published.append((agent.updates, online, average))}
     args = SimpleNamespace(total_timesteps=total, samples_per_insert=samples_per_insert, publish_frequency=frequency,
-                           batch_size=SIZE, per_alpha=0.6, per_beta=0.4, learning_starts=0, local_buffer_size=4, sync=False)
+                           batch_size=SIZE, per_alpha=0.6, per_beta=0.4, learning_starts=0, local_buffer_size=4)
     before = {name: getattr(student, name) for name in fakes}
     try:
         for name, fake in fakes.items():
