@@ -24,7 +24,6 @@ Below "From here on no paper" are the helpers. "Deviation 4" and such point into
 
 import contextlib, copy, io, math, os, shutil, signal, sys, tempfile, threading, time, traceback
 import multiprocessing as mp
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from multiprocessing import connection, heap, managers, resource_tracker, util
 from pathlib import Path
@@ -461,15 +460,16 @@ def learner(args: Args, agent, replay, store: np.ndarray, board: np.void):
     """Alg. 3, until all steps have their updates; yields progress, events, metrics, updates just made."""
     slots, counts, priorities, metrics = np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0), {}
     start_step, sampled = int(board["global_step"]), 0
-    ahead = map if agent.device.type == "cpu" else ThreadPoolExecutor(1).map  # lest a GPU wait for gathers
     while True:
         # "Sample a prioritized batch", many at once; "update priorities", of those of the call before
         slots, counts, weights, progress, events = replay.sample(slots.ravel(), counts.ravel(), priorities)
-        sampled, td_errors = sampled + slots.size, []
+        sampled += slots.size
         board["global_step"] = progress["global_step"]
         board["allowed_step"] = allowed_step(start_step, sampled, args)
-        for columns in ahead(lambda *row: gather(store, *row, args), slots, counts, weights):
-            batch = [torch.from_numpy(column).to(agent.device, non_blocking=True) for column in columns]
+        td_errors = []
+        for row in zip(slots, counts, weights):  # a batch; a GPU learns from it while the next is gathered
+            columns = map(torch.from_numpy, gather(store, *row, args))
+            batch = [column.to(agent.device, non_blocking=True) for column in columns]
             td_error, metrics = agent.update(batch, progress["global_step"])
             td_errors.append(td_error)
             if agent.updates % args.publish_frequency == 0:

@@ -123,7 +123,7 @@ def main():
             table(f"{what}: updates/s", run["updates/s"], "1/s")
             table(f"{what}: updates/s / the bare update's", run["updates/s"] * limit / 1000, "")
             table(f"{what}: steps/s", run["steps/s"], "1/s")
-            for part in ("update", "manager call", "wait for a batch", "publish", "held"):
+            for part in ("update", "manager call", "gather", "publish", "held"):
                 table(f"{what}: learner's time in {part}", run[part], "of the time")
     table.write("gpu_update")
 

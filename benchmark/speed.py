@@ -46,7 +46,7 @@ PIPELINE = f"""
 import json, os, sys, time
 sys.path.insert(0, {str(ROOT)!r})
 import SCRIPT as ca2e
-launched, spent = float(sys.argv.pop(1)), dict.fromkeys(("update", "manager call", "wait for a batch", "publish", "held"), 0.0)
+launched, spent = float(sys.argv.pop(1)), dict.fromkeys(("update", "manager call", "gather", "publish", "held"), 0.0)
 def timed(name, call):
     def wrapper(*args):
         start = time.perf_counter()
@@ -57,23 +57,13 @@ def timed(name, call):
 class Replay:
     def __init__(self, replay):
         self.sample = timed("manager call", replay.sample)
-class Ahead(ca2e.ThreadPoolExecutor):  # the learner's wait for a batch that is not gathered yet
-    def map(self, *args):
-        batches = super().map(*args)
-        wait = timed("wait for a batch", lambda: next(batches, None))
-        while (batch := wait()) is not None:
-            yield batch
-original, ca2e.publish = ca2e.learner, timed("publish", ca2e.publish)
+original, ca2e.gather, ca2e.publish = ca2e.learner, timed("gather", ca2e.gather), timed("publish", ca2e.publish)
 cores = os.sched_getaffinity(0)
 if OWN_CORE:  # the children inherit the other cores
     os.sched_setaffinity(0, cores - {{min(cores)}} or cores)
 def learner(args, agent, replay, store, board):
     if OWN_CORE:
         os.sched_setaffinity(0, {{min(cores)}})
-    if agent.device.type == "cpu":
-        ca2e.gather = timed("wait for a batch", ca2e.gather)
-    else:
-        ca2e.ThreadPoolExecutor = Ahead
     agent.update = timed("update", agent.update)
     working = first = base = None
     rings = store["k"][: args.num_actors * args.ring_size].reshape(args.num_actors, -1)[:, :200]
@@ -300,7 +290,7 @@ def pipelines(kind):
             free = pipeline(kind, *"--samples-per-insert 0 --num-nature-actors 1 --num-prior-actors 0".split(), *flags,
                             own_core=True)
             table(f"one actor, rate limit off, {name}: updates/s / the limit", free["updates/s"] * limit / 1000, "")
-            table("  waiting for the replay (manager call, a batch not gathered yet)", free["manager call"] + free["wait for a batch"], "of the time")
+            table("  waiting for the replay (manager call, gather)", free["manager call"] + free["gather"], "of the time")
             table("  steps/s of the one actor / its limit", free["steps/s"] * (forward + step) / 1000, "")
     speeds = {f"CA2E, {name}": [] for name in variants}
     speeds |= {f"{name}, {threads} threads": [] for name in others for threads in sorted({1, CORES})}
@@ -310,7 +300,7 @@ def pipelines(kind):
                 run = pipeline(kind, *variants[name.split(", ")[1]])
                 found.append(run["steps/s"])
                 table(f"{name}: command to 8 actors that have delivered", run["start-up"], "s")
-                for part in ("update", "manager call", "wait for a batch", "publish", "held"):
+                for part in ("update", "manager call", "gather", "publish", "held"):
                     table(f"{name}: learner's time in {part}", run[part], "of the time")
             else:
                 label, threads = name.removesuffix(" threads").rsplit(", ", 1)
@@ -331,7 +321,7 @@ def scaling():
         for n in (1, 2, 4, 8, 16):
             run = pipeline(kind, "--num-prior-actors", "0", "--num-nature-actors", str(n))
             table(f"{kind}, {n} actors", run["steps/s"], "steps/s")
-            table(f"{kind}, {n} actors: learner waits for the replay", run["manager call"] + run["wait for a batch"], "of the time")
+            table(f"{kind}, {n} actors: learner waits for the replay", run["manager call"] + run["gather"], "of the time")
             table(f"{kind}, {n} actors: learner held by the rate limit", run["held"], "of the time")
         env = dqn.make_atari("PongNoFrameskip-v4") if kind == "dqn" else ddpg.make_control("Hopper-v5")
         for slots in (10_000, 100_000, 1_000_000):
@@ -362,7 +352,7 @@ def plot_scaling():
     for kind, colour in (("dqn", "#D55E00"), ("ddpg", "#0072B2")):  # told apart by colour-blind readers, too
         curve(axes[0], numbers, kind + ", {} actors", "o-", kind)
         curve(axes[1], numbers, kind + ", {} actors: learner waits for the replay", "o-",
-              f"{kind}: manager call, batch not gathered yet")
+              f"{kind}: manager call and gather")
         curve(axes[1], numbers, kind + ", {} actors: learner held by the rate limit", "s--",
               f"{kind}: no data yet")
         curve(axes[2], sizes, kind + ", {:,} slots: manager: sample, a batch", "o-", f"{kind}: manager call")

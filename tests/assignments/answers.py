@@ -541,8 +541,8 @@ for phrase, edit in {
     "the step at which this learner began": ('int(board["global_step"]), 0\n', "0, 0\n"),
     "TD errors of nan": ("if not (priorities < 1e18).all():", "if (priorities > 1e18).any():"),
     "it yielded [0, 2, 3]": ("metrics, len(td_errors)\n", "metrics, agent.updates\n"),
-    "The metrics of updates": ("sampled, td_errors = sampled + slots.size, []", "sampled, td_errors, metrics = sampled + slots.size, [], {}"),
-    "the weights of sample are not used": ("slots, counts, weights):\n", "slots, counts, np.ones_like(weights)):\n"),
+    "The metrics of updates": ("    td_errors = []\n", "    td_errors, metrics = [], {}\n"),
+    "the weights of sample are not used": ("zip(slots, counts, weights)", "zip(slots, counts, np.ones_like(weights))"),
 }.items():
     wrong("learner", DDPG, phrase, edit)
 wrong("learner", DDPG, "begin with np.zeros(0, np.int64)", ("np.zeros(0, np.int64), np.zeros(0, np.int64)", "np.zeros(0), np.zeros(0)"))
