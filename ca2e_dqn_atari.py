@@ -388,7 +388,7 @@ class PrioritizedReplay:
 
 # ------------------------------------------------------------------------------------------- Learner (Alg. 3)
 def gather(store: np.ndarray, slots, counts, weights, args: Args) -> tuple[np.ndarray, ...]:
-    """(B,) slots, counts -> (B, ...) states, actions, returns, discounts, next_states; weights (B,), too."""
+    """(B,) slots, counts, weights -> (B, ...) states, actions, returns, discounts, next_states, weights."""
     ring = slots // args.ring_size * args.ring_size  # its actor's first slot
     def stack_frames(counts):  # records t-3..t, zeros before the game's first  (B, STACK, ...)
         back = np.arange(STACK)[::-1]

@@ -412,3 +412,17 @@ def test_the_evaluator_plays_the_average_and_skips_a_late_round(script, env_id, 
     board["global_step"] = 1400
     next(rounds)
     assert len(played) == 2
+
+
+def test_a_loaded_agent_learns_on_as_the_saved_one(tmp_path):
+    (saved, loaded), rng = (make_agent(batch_size=4) for _ in range(2)), np.random.default_rng(0)
+    for _ in range(3):
+        saved.update(random_batch(rng, 4), 10_000)
+    ca2e.save_agent(saved.args, tmp_path / "agent.pt", saved, {"global_step": 9, "prior_steps": 0, "evaluations": [1.0]})
+    loaded.updates = ca2e.load(tmp_path / "agent.pt", **loaded.parts)["updates"]  # as `main` does
+    for _ in range(3):
+        for agent, batch in zip((saved, loaded), [random_batch(rng, 4)] * 2):
+            agent.update(batch, 10_000)
+    for part in ("online", "target", "average"):
+        for one, other in zip(getattr(saved, part).parameters(), getattr(loaded, part).parameters()):
+            assert torch.equal(one, other), part
