@@ -63,7 +63,7 @@ class Args:
     n_step: int = 3  # steps of the multi-step return [ours: the paper is silent]
     tau: float = 1e-3  # how far an update moves the target networks [paper, App. A]
     batch_size: int = 128  # transitions in an update [paper, App. A]
-    learning_starts: int = 5_000  # inserted transitions before the first update [ours: the paper is silent]
+    learning_starts: int = 5_000  # inserted before the first update, and after --resume [ours: paper silent]
     max_noise: float = 0.3  # sigma of the first nature actor; 1 is half of the actions' range [Deviation 21]
     min_noise: float = 0.05  # sigma of the last nature actor; the others lie evenly between [Deviation 21]
     # CA2E
@@ -332,13 +332,13 @@ def batches_due(inserted: int, sampled: int, args: Args) -> int:
     """The rate limit on the learner (Deviation 22): how many batches it may take in this call."""
     if inserted < max(1, args.learning_starts):
         return 0
-    most = min(BATCHES_PER_CALL, 1 + min(inserted, args.capacity) // (4 * args.batch_size))  # a quarter of it
+    most = min(BATCHES_PER_CALL, 1 + min(inserted, args.capacity) // (4 * args.batch_size))  # 1/4 of replay
     due = (args.samples_per_insert * (inserted - args.learning_starts) - sampled) // args.batch_size
     return most if args.samples_per_insert == 0 else int(min(most, max(0, due)))
 
 
 def allowed_step(start_step: int, sampled: int, args: Args) -> int:
-    """The same for actors: the last step to begin a block at; with slack, lest both sides wait."""
+    """The same for actors: the last step to begin a block at; without slack both sides could wait."""
     if args.samples_per_insert == 0:
         return args.total_timesteps - 1
     slack = args.samples_per_insert * args.local_buffer_size + BATCHES_PER_CALL * args.batch_size
@@ -413,8 +413,8 @@ def gather(store: np.ndarray, slots, counts, weights, args: Args) -> tuple[np.nd
 
     columns = (stack_frames(counts), store["action"][slots], store["return"][slots], store["discount"][slots],
                stack_frames(counts + store["k"][slots]))
-    oldest = counts - np.minimum(store["episode_step"][slots], STACK - 1)  # record, overwritten first
-    whole = store["count"][ring + oldest % args.ring_size] == oldest  # else its actor was faster: weight 0
+    oldest = counts - np.minimum(store["episode_step"][slots], STACK - 1)  # the frame overwritten first
+    whole = store["count"][ring + oldest % args.ring_size] == oldest  # checked after the copy; else weight 0
     return *columns, np.where(whole, weights, np.float32(0))
 
 
@@ -447,7 +447,7 @@ class DDPG:
         target = td_target(self.target.actor, self.target.critic, returns, discounts, next_states)  # (B,)
         q_values = self.online.critic(states, actions)  # q(S_t, A_t; omega)  (B,)
         loss_omega = (weights * 0.5 * (target - q_values).square()).mean()
-        loss_theta = actor_loss(self.online.actor, self.online.critic, states)
+        loss_theta = actor_loss(self.online.actor, self.online.critic, states)  # unweighted: Deviation 24
         self.adam.zero_grad()
         loss_omega.backward(inputs=self.omega)
         loss_theta.backward(inputs=self.theta)  # leaves the critic alone
@@ -457,7 +457,7 @@ class DDPG:
 
 
 def learner(args: Args, agent, replay, store: np.ndarray, board: np.void):
-    """Alg. 3, until all steps have their updates; yields progress, events, metrics, updates just made."""
+    """Alg. 3, until all updates due are made; yields progress, events, metrics, updates just made."""
     slots, counts, priorities, metrics = np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0), {}
     start_step, sampled = int(board["global_step"]), 0
     while True:
@@ -561,7 +561,7 @@ def run_child(work, args: Args, index: int, prior: str | None, replay, *memory) 
         os.nice(19)  # a learner on the CPU is not to wait for actors that run ahead of it
     try:
         for step in work(args, index, prior, replay, store, board):
-            time.sleep(0.01)
+            time.sleep(0.01 * (work is evaluator))  # which else would ask the board without a pause
             while step > board["allowed_step"]:
                 time.sleep(0.02)
     except BaseException:
@@ -649,7 +649,7 @@ def find_priors(args: Args, network: nn.Module) -> list[tuple[str, float]]:
     folder = Path(args.prior_dir) / args.env_id
     files = sorted(map(str, folder.glob("*.pt")))
     if args.num_prior_actors and not files:
-        sys.exit(f"error: no prior in {folder}: see pretrain_priors.py, or take --num-prior-actors 0")
+        sys.exit(f"error: no prior in {folder.resolve()}: see pretrain_priors.py, or --num-prior-actors 0")
     files = [files[i % len(files)] for i in range(args.num_prior_actors)]
     return [(file, load(file, args.env_id, network=network)["average_return"]) for file in files]
 
@@ -764,7 +764,7 @@ def main(args: Args) -> None:
     store, (board,) = (np.frombuffer(arena.buffer, dtype) for arena, dtype in memory)
     board["global_step"] = progress["global_step"]
     publish(board, agent.online, agent.average)
-    print(f"{run} from step {board['global_step']:,} | learner on {device} | short runs: --help", flush=True)
+    print(f"{run} from step {board['global_step']:,} | learner on {device} | short runs: README", flush=True)
     works = [(actor, file) for file, _ in [(None, 0)] * args.num_nature_actors + priors] + [(evaluator, None)]
     try:
         others = (take_turns if args.sync else run_processes)(args, works, progress, *memory)

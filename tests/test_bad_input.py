@@ -90,8 +90,8 @@ def with_prior(folder, content=None):
 
 def test_no_priors_names_what_trains_one(tmp_path, monkeypatch):
     message = refused(tmp_path, monkeypatch)
-    folder = tmp_path / "priors" / ca2e.Args().env_id
-    assert message == f"error: no prior in {folder}: see pretrain_priors.py, or take --num-prior-actors 0"
+    folder = (tmp_path / "priors" / ca2e.Args().env_id).resolve()
+    assert message == f"error: no prior in {folder}: see pretrain_priors.py, or --num-prior-actors 0"
 
 
 def test_a_prior_that_was_saved_before_its_first_evaluation_retires(tmp_path):

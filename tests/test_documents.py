@@ -192,7 +192,7 @@ def test_the_results_in_the_readme_are_those_of_the_curves(task, arm, other, lev
 def test_so_is_reacher_with_one_step_returns():
     found = compare.compare("trial_reacher_ca2e_onestep", "trial_reacher_no_prior8_onestep", [-6], 10_000)
     assert [len(means) for means in found["means"]] == [5, 5]
-    claim = f"reach -6 at {np.median(found['reached'][1][0]):,.0f} (TD3, published: 15,000), and no gain is shown (p = {found['p']:.2f})"
+    claim = f"reach -6 at {np.median(found['reached'][1][0]):,.0f} (TD3, Reacher-v1: 15,000), and no gain is shown (p = {found['p']:.2f})"
     assert claim in " ".join(README.split("## Results")[1].split())
 
 
@@ -212,7 +212,7 @@ def test_so_is_pong_with_and_without_priors():
     # seed 1 with priors: from 250,000 on with its last 20 games
     assert steps == [["never", "175,000", "225,000", "175,000"], ["never", "never", "225,000"]]
     results = " ".join(README.split("## Results")[1].split("\n## ")[0].split())
-    assert "| 250,000; 175,000; 225,000; 175,000 (GPU) | not by 300,000; 225,000 (two cores); not by 300,000 (GPU) |" in results
+    assert "| 250,000 (20 games); 175,000; 225,000; 175,000 (GPU) | not by 300,000; 225,000 (two cores); not by 300,000 (GPU) |" in results
     assert f"Pong (p = {found['p']:.2f}; four runs against three)" in results
     files = [ROOT / f"benchmark/results/h100_breakout_{arm}_s1.csv" for arm in ("ca2e", "no_prior8")]
     final = [list(csv.DictReader(file.read_text().splitlines()))[-1]["greedy_mean"] for file in files]
