@@ -193,7 +193,7 @@ def test_so_is_reacher_with_one_step_returns():
     whole, late = (compare.compare("reacher_ca2e_onestep_150k", "reacher_no_prior8_onestep_150k", [-6], start)
                    for start in (10_000, 100_000))
     assert [len(means) for means in whole["means"]] == [5, 5] and min(whole["means"][0]) > max(whole["means"][1])
-    claim = (f"are faster (-6 at {1000 * round(np.median(whole['reached'][1][0]) / 1000):,}; TD3, Reacher-v1: 15,000), and priors "
+    claim = (f"are faster (-6 at {1000 * round(np.median(whole['reached'][1][0]) / 1000):,}; published TD3, Reacher-v1: 15,000), and priors "
              f"help (p = {whole['p']:.3f}; from 100,000 steps on {late['p']:.2f})")
     assert claim in " ".join(README.split("## Results")[1].split())
 
