@@ -198,6 +198,14 @@ def test_so_is_reacher_with_one_step_returns():
     assert claim in " ".join(README.split("## Results")[1].split())
 
 
+def test_so_is_breakout_with_uniform_sampling():
+    found = compare.compare("trial_breakout_ca2e_uniform,trial_breakout_no_prior8_uniform",
+                            "h100_breakout_ca2e,gpu_breakout_ca2e,h100_breakout_no_prior8,gpu_breakout_no_prior", [], 26_000)
+    assert [len(means) for means in found["means"]] == [4, 4] and min(found["means"][0]) > max(found["means"][1])
+    claim = f"`--per-alpha 0` is better (to {1000 * round(found['end'] / 1000):,} steps, four runs each, p = {found['p']:.2f})"
+    assert claim in " ".join(README.split("## Results")[1].split())
+
+
 @pytest.mark.parametrize("task, arm, level, seeds, median", [
     ("Pong", "pong_distill", 18, 3, "50,000"), ("Hopper", "hopper_distill", 2000, 5, "25,000"),
     ("Reacher", "reacher_distill", -6, 5, "20,000")])
