@@ -89,7 +89,7 @@ def with_prior(folder, content=None):
 
 
 def test_no_priors_names_what_trains_one(tmp_path, monkeypatch):
-    message = refused(tmp_path, monkeypatch)
+    message = refused(tmp_path, monkeypatch, prior_dir="priors")  # relative, but named whole
     folder = (tmp_path / "priors" / ca2e.Args().env_id).resolve()
     assert message == f"error: no prior in {folder}: see pretrain_priors.py, or --num-prior-actors 0"
 
