@@ -11,9 +11,9 @@
        |                         |  states, actions,  |      process)     |  new priorities  |   CPU   |
        |                         |  returns           +-------------------+                  +---------+
        |                         +----------------> `store`, shared memory --- batches -----> |    |
-       +--- newest networks: `board`, shared memory; average reward r: evaluator, replay ---------+
+       +--- newest networks: `board`, shared memory; reward r: from evaluator, through replay ----+
 
-    python ca2e_ddpg_mujoco.py --env-id InvertedPendulum-v5 --total-timesteps 30000 --tau 0.01   # two minutes
+    python ca2e_ddpg_mujoco.py --env-id InvertedPendulum-v5 --total-timesteps 30000 --tau 0.01  # four minutes
     python ca2e_ddpg_mujoco.py --env-id Hopper-v5 --total-timesteps 300000 --tau 0.005 --critic-l2 0  # 25 min
     python ca2e_ddpg_mujoco.py --evaluate runs/<name>/agent.pt --capture-video
 
@@ -160,7 +160,7 @@ def actor_loss(actor, critic, states) -> torch.Tensor:
 
 @torch.inference_mode()
 def first_priorities(online, states, actions, returns, discounts, k) -> np.ndarray:
-    """Deviation 4, as Ape-X: abs(TD error), (m,), of the first m of L steps in a row, states (L, ...)."""
+    """Deviation 4, as Ape-X: abs(TD error), (m,), of steps 0..m-1; the states (L, ...) go further."""
     states, t = torch.from_numpy(states), np.arange(len(actions))
     next_q = online.critic(states, online.actor(states)).numpy()  # (L,)
     targets = returns + discounts * next_q[t + k]  # G_t + gamma^k q(s_{t+k}, pi(s_{t+k}))  (m,)
@@ -174,7 +174,7 @@ def soft_update(target: nn.Module, source: nn.Module, tau: float) -> None:
 
 # ------------------------------------------------------------------------------ Actors and evaluator (Alg. 1)
 def noise_of(index: int, args: Args) -> float:
-    """Sigma of an actor's noise, 1 is half of the actions' range; a retired prior explores least (Dev. 6)."""
+    """Sigma of an actor's noise, 1 is half of the actions' range; a retired prior has the last one's."""
     share = 1.0 if index >= args.num_nature_actors else index / max(1, args.num_nature_actors - 1)
     return args.max_noise + share * (args.min_noise - args.max_noise)
 
@@ -252,14 +252,14 @@ def n_step_return(rewards: list[float], terminations: list[bool], gamma: float) 
     """G_t, the discount of q(s_{t+k}), and k, of a window: n steps, or fewer where a life or game ends.
 
     rewards 1 2 3, gamma 0.9:                        1 + 0.9 * 2 + 0.81 * 3, 0.9^3, 3
-    the same, a life is lost in the second step:     1 + 0.9 * 2,            0,     2
+    the same, terminated in the second step:         1 + 0.9 * 2,            0,     2
     rewards 1 2, since the game was then truncated:  1 + 0.9 * 2,            0.9^2, 2
     """
     total, discount, k = 0.0, 1.0, 0
     for reward, terminated in zip(rewards, terminations):
         total, discount, k = total + discount * reward, discount * gamma, k + 1  # sum_i gamma^i R_{t+i+1}
         if terminated:
-            return total, 0.0, k  # nothing follows a lost life (Deviation 12)
+            return total, 0.0, k  # nothing follows a termination (Deviation 12)
     return total, discount, k
 
 
@@ -374,7 +374,7 @@ class PrioritizedReplay:
             return self.progress["global_step"], self.progress["evaluations"]
 
     def sample(self, slots, counts, priorities) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict, list]:
-        """Alg. 3: last call's slots, counts, priorities (m,) -> n >= 0 batches: slots, counts, weights."""
+        """Alg. 3: last slots, counts, priorities (m,) -> slots, counts, weights (n, B); progress, events."""
         with self.lock:
             current = self.counts[slots] == counts  # false: overwritten since the last call
             self.tree.set(slots[current], (priorities[current] + 1e-6) ** self.args.per_alpha)

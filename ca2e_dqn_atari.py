@@ -11,7 +11,7 @@
        |                         |  frames, actions,  |      process)     |  new priorities  |   CPU   |
        |                         |  returns           +-------------------+                  +---------+
        |                         +----------------> `store`, shared memory --- batches -----> |    |
-       +--- newest networks: `board`, shared memory; average reward r: evaluator, replay ---------+
+       +--- newest networks: `board`, shared memory; reward r: from evaluator, through replay ----+
 
     python ca2e_dqn_atari.py --env-id PongNoFrameskip-v4      # the paper's settings: 10M steps
     python ca2e_dqn_atari.py --env-id PongNoFrameskip-v4 --total-timesteps 300000 --buffer-size 300000 \
@@ -50,7 +50,7 @@ BATCHES_PER_CALL = 32  # the learner asks the manager for so many batches at onc
 class Args:
     # Run
     seed: int = 1  # every actor derives its own from it
-    torch_deterministic: bool = True  # deterministic CUDA kernels
+    torch_deterministic: bool = True  # deterministic cuDNN kernels
     cuda: bool = True  # learn on the GPU where there is one
     capture_video: bool = False  # write a GIF of a greedy game when the run, or --evaluate, ends
     resume: str = ""  # go on with this run, runs/<name>; its settings hold, but for flags given anew
@@ -135,7 +135,7 @@ def td_target(q_network, target_network, returns, discounts, next_states) -> tor
 
 @torch.inference_mode()
 def first_priorities(q_network, states, actions, returns, discounts, k) -> np.ndarray:
-    """Deviation 4, as Ape-X: abs(TD error), (m,), of the first m of L steps in a row, states (L, ...)."""
+    """Deviation 4, as Ape-X: abs(TD error), (m,), of steps 0..m-1; the states (L, ...) go further."""
     q_values, t = q_network(torch.from_numpy(states)).numpy(), np.arange(len(actions))
     targets = returns + discounts * q_values[t + k].max(1)  # G_t + gamma^k max_a q(s_{t+k}, a)  (m,)
     return np.abs(targets - q_values[t, actions])
@@ -148,7 +148,7 @@ def soft_update(target: nn.Module, source: nn.Module, tau: float) -> None:
 
 # ------------------------------------------------------------------------------ Actors and evaluator (Alg. 1)
 def epsilon_of(index: int, global_step: int, args: Args) -> float:
-    """Epsilon of an actor, annealed on the steps of all; a retired prior explores least (Deviation 6)."""
+    """Epsilon of an actor, annealed on the steps of all; a retired prior has the last one's (Dev. 6)."""
     share = 1.0 if index >= args.num_nature_actors else index / max(1, args.num_nature_actors - 1)
     start = args.start_e + share * (args.min_start_e - args.start_e)
     return start + min(1.0, global_step / args.exploration_steps) * (args.end_e - start)
@@ -237,14 +237,14 @@ def n_step_return(rewards: list[float], terminations: list[bool], gamma: float) 
     """G_t, the discount of q(s_{t+k}), and k, of a window: n steps, or fewer where a life or game ends.
 
     rewards 1 2 3, gamma 0.9:                        1 + 0.9 * 2 + 0.81 * 3, 0.9^3, 3
-    the same, a life is lost in the second step:     1 + 0.9 * 2,            0,     2
+    the same, terminated in the second step:         1 + 0.9 * 2,            0,     2
     rewards 1 2, since the game was then truncated:  1 + 0.9 * 2,            0.9^2, 2
     """
     total, discount, k = 0.0, 1.0, 0
     for reward, terminated in zip(rewards, terminations):
         total, discount, k = total + discount * reward, discount * gamma, k + 1  # sum_i gamma^i R_{t+i+1}
         if terminated:
-            return total, 0.0, k  # nothing follows a lost life (Deviation 12)
+            return total, 0.0, k  # nothing follows a termination (Deviation 12)
     return total, discount, k
 
 
@@ -359,7 +359,7 @@ class PrioritizedReplay:
             return self.progress["global_step"], self.progress["evaluations"]
 
     def sample(self, slots, counts, priorities) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict, list]:
-        """Alg. 3: last call's slots, counts, priorities (m,) -> n >= 0 batches: slots, counts, weights."""
+        """Alg. 3: last slots, counts, priorities (m,) -> slots, counts, weights (n, B); progress, events."""
         with self.lock:
             current = self.counts[slots] == counts  # false: overwritten since the last call
             self.tree.set(slots[current], (priorities[current] + 1e-6) ** self.args.per_alpha)

@@ -1,4 +1,4 @@
-"""SPOILERS. The bugs that hunt.py plants in ca2e_ddpg_mujoco.py, from easy to hard, each with what shows it.
+"""SPOILERS. The bugs that hunt.py plants in ca2e_ddpg_mujoco.py, each with what shows it.
 
 If you are hunting, close this file: `python tests/assignments/hunt.py N --reveal` shows one at a time.
 """
@@ -35,7 +35,7 @@ BUGS = {
         "near 2, and td_loss near 0: nothing that was learned reaches the target."),
     "critic": Bug(
         [("        loss_theta.backward(inputs=self.theta)", "        loss_theta.backward()")],
-        "The actor's loss also trains the critic, to call everything good: q_values pass 100, which no return can reach "
+        "The actor's loss also trains the critic, to call everything good: q_values pass 100, which no discounted return can reach "
         "(1 / (1 - gamma)), and go on rising; td_loss is 20 to 300 times as large; the agent falls at once."),
     "action": Bug(
         [("store[\"action\"][slots], store[\"return\"]", "store[\"action\"][slots - 1], store[\"return\"]")],

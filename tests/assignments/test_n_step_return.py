@@ -49,7 +49,7 @@ def test_termination_within(student):
     """3 points: a life or game ends in the second of three steps."""
     (a, b, c), g = example()
     check(student, [a, b, c], [False, True, False], g, (a + g * b, 0.0, 2), (
-        {"The rewards after a termination belong to the next game.": a + g * b + g**2 * c,
+        {"The rewards after a termination belong to the next game, or the next life.": a + g * b + g**2 * c,
          "The reward of the step that terminates counts, too.": a},
         {"Nothing follows a termination: this bootstraps there, with gamma^k.": g**2,
          "Nothing follows a termination: this bootstraps there, with gamma^n.": g**3},
