@@ -17,30 +17,37 @@ import experiment  # noqa: E402
 LINES = ("-", "--", "-.", ":")
 
 
-def draw(axis, seeds: list[np.ndarray], colour: str, line: str, label: str) -> None:
-    """Thin: each seed, (2, evaluations) of steps and returns; thick: their median, as far as all go."""
-    for steps, returns in seeds:
-        axis.plot(steps / 1000, returns, color=colour, alpha=0.25, linewidth=0.8)
-    end = min(steps[-1] for steps, _ in seeds) + np.diff(seeds[0][0]).mean() / 2
-    grid = seeds[0][0][seeds[0][0] <= end]
-    median = np.median([np.interp(grid, steps, returns) for steps, returns in seeds], 0)
-    axis.plot(grid / 1000, median, line, color=colour, linewidth=2, label=f"{label}, {len(seeds)} seeds")
+def draw(axis, runs: list[np.ndarray], colour: str, line: str, label: str, counted: int = 0) -> None:
+    """Thin: each run, (2, evaluations) of steps and returns; thick: their median, as far as all go."""
+    for steps, returns in runs:
+        axis.plot((steps + counted) / 1000, returns, color=colour, alpha=0.25, linewidth=0.8)
+    grid = max((steps for steps, _ in runs), key=len)  # of the run that skipped the fewest evaluations
+    grid = grid[grid <= min(steps[-1] for steps, _ in runs) + np.diff(grid).mean() / 2]
+    median = np.median([np.interp(grid, steps, returns) for steps, returns in runs], 0)
+    label += f": {len(runs)} run" + "s" * (len(runs) > 1)
+    axis.plot((grid + counted) / 1000, median, line, color=colour, linewidth=2, label=label)
 
 
-def medians(out: str, title: str, **arms: str) -> None:
-    """results/OUT: an arm of compare.py for each label; the first returns, before 9,000 steps, may lie below the picture."""
+def medians(out: str, title: str, arms: dict[str, str], before: dict[str, int] = {}) -> None:
+    """results/OUT: an arm of compare.py for each label; the first returns, before 9,000 steps, may lie below the picture.
+
+    before: steps that trained the priors of an arm; if any, a second picture beside the first counts them in.
+    """
     import matplotlib.pyplot as plt
 
-    figure, axis = plt.subplots(figsize=(7.5, 4.6), layout="constrained")
+    panels = 1 + bool(before)
+    figure, axes = plt.subplots(1, panels, figsize=(2.5 + 5 * panels, 4.6), squeeze=False, sharey=True, layout="constrained")
     found = {label: compare.curves(arm) for label, arm in arms.items()}
-    for (label, seeds), colour, line in zip(found.items(), curves.COLOURS, LINES):
-        draw(axis, seeds, colour, line, label)
+    for axis, counts in zip(axes[0], ({}, before)):
+        for (label, runs), colour, line in zip(found.items(), curves.COLOURS, LINES):
+            draw(axis, runs, colour, line, label, counts.get(label, 0))
+        axis.set_xlabel("thousand steps of all actors" + ", those that trained the priors counted in" * bool(counts))
+        axis.grid(alpha=0.3)
     returns = np.concatenate([curve[1, curve[0] > 9_000] for curve in sum(found.values(), [])])
     gap = 0.04 * np.ptp(returns)
-    axis.set(title=title, xlabel="thousand steps of all actors", ylabel="greedy return (thin: seeds, thick: median)",
-             ylim=(returns.min() - gap, returns.max() + gap))
-    axis.grid(alpha=0.3)
-    figure.legend(loc="outside lower center", ncols=2, fontsize=9)
+    axes[0, 0].set(title=title, ylabel="greedy return (thin: runs, thick: median)",
+                   ylim=(returns.min() - gap, returns.max() + gap))
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=1 + panels, fontsize=9)
     figure.savefig(curves.RESULTS / out, dpi=110)
 
 
@@ -68,23 +75,20 @@ def main() -> None:
     arms = [("ca2e", "CA2E-DDPG", ""), ("no_prior", "without priors", "")]
     curves.plot("pendulum.png", "InvertedPendulum-v5", *(
         f"invertedpendulum_{kind}_s{seed}={label}, seed {seed}{shift}" for kind, label, shift in arms for seed in (1, 2, 3)))
-    curves.plot("pong.png", "Pong, eight actors: three of them priors, or none", *(
-        f"{name}={label}" for name, label in (
-            *((f"gpu_pong_ca2e_s{seed}", f"CA2E-DQN, seed {seed} (H200)=1972000") for seed in (1, 2, 3)),
-            ("h100_pong_ca2e_s1", "CA2E-DQN, seed 1 (H100)=1972000"),
-            *((f"pong_no_prior8_s{seed}", f"without priors, seed {seed} (two cores)") for seed in (1, 2)),
-            ("h100_pong_no_prior8_s1", "without priors, seed 1 (H100)"))),
-                "pretrain_Pong_n-step-double-dqn_s1=the best prior's own training, two cores")
+    medians("pong.png", "Pong, eight actors: three of them priors, or none", {
+        "three prior actors": "gpu_pong_ca2e,h100_pong_ca2e,pong_ca2e_second",
+        "none": "h100_pong_no_prior8,pong_no_prior8",
+        "the best prior's own training": "pretrain_Pong_n-step-double-dqn"}, {"three prior actors": 1_972_000})
     curves.plot("breakout.png", "Breakout, on a GPU: eight actors, three of them priors, or none",
                 "h100_breakout_ca2e_s1=priors, seed 1 (H100)", "h100_breakout_no_prior8_s1=none, seed 1 (H100)",
                 "gpu_breakout_ca2e_s1=priors, seed 1 (H200)", "gpu_breakout_no_prior_s1=none, five, seed 1 (H200)")
-    medians("reacher.png", "Reacher-v5, eight actors: three of them priors, or none", **{
+    medians("reacher.png", "Reacher-v5, eight actors: three of them priors, or none", {
         "three prior actors": "reacher_ca2e_150k", "none": "reacher_no_prior8_150k",
         "three prior actors, --n-step 1": "reacher_ca2e_onestep_150k",
         "none, --n-step 1": "reacher_no_prior8_onestep_150k"})
-    medians("hopper.png", "Hopper-v5, eight actors: three of them priors, or none", **{
+    medians("hopper.png", "Hopper-v5, eight actors: three of them priors, or none", {
         "three prior actors": "hopper_ca2e_300k", "none": "hopper_no_prior8_300k"})
-    medians("teacher.png", "Hopper-v5: the learner also imitates the best prior (2,757), or does not", **{
+    medians("teacher.png", "Hopper-v5: the learner also imitates the best prior (2,757), or does not", {
         "with a teacher": "hopper_distill", "CA2E": "hopper_ca2e_300k", "eight nature actors": "hopper_no_prior8_300k"})
     curves.plot("pong_two_cores.png", "Pong, on two cores", "pong_ca2e_s1=CA2E-DQN, seed 1=1972000",
                 "pong_ca2e_s2=CA2E-DQN, seed 2=1972000", "pong_ca2e_second_s1=CA2E-DQN, seed 1, second edition=1972000",

@@ -219,13 +219,15 @@ def test_so_are_those_with_a_teacher(task, arm, level, seeds, median):
 
 
 def test_so_is_pong_with_and_without_priors():
-    found = compare.compare("gpu_pong_ca2e,h100_pong_ca2e", "pong_no_prior8,h100_pong_no_prior8", [18], 26_000)
-    steps = [[f"{1000 * round(step / 1000):,}" if step < np.inf else "never" for step in arm[0]] for arm in found["reached"]]
-    # seed 1 with priors: from 250,000 on with its last 20 games
-    assert steps == [["never", "175,000", "225,000", "175,000"], ["never", "never", "225,000"]]
+    arms = "gpu_pong_ca2e,h100_pong_ca2e,pong_ca2e_second", "pong_no_prior8,h100_pong_no_prior8"
+    priors, none = ([compare.reached(curve, 18) for curve in compare.curves(arm)] for arm in arms)
+    # the first of the GPU's with priors: from 250,000 on with its last 20 games
+    assert [round(step, -3) for step in priors] == [np.inf, 175_000, 225_000, 175_000, 200_000, 250_000]
+    assert [round(step, -3) for step in none] == [np.inf, np.inf, 225_000, np.inf]
     results = " ".join(README.split("## Results")[1].split("\n## ")[0].split())
-    assert "| 250,000 (20 games); 175,000; 225,000; 175,000 (GPU) | not by 300,000; 225,000 (two cores); not by 300,000 (GPU) |" in results
-    assert f"Pong (p = {found['p']:.2f}; four runs against three)" in results
+    assert "| six of six runs: 175,000 to 250,000 | one of four: 225,000; three not by 300,000 |" in results
+    p = compare.compare(*arms, [18], 26_000)["p"]
+    assert f"On Pong six runs with priors seem better than four without (p = {p:.2f}:" in results
     files = [ROOT / f"benchmark/results/h100_breakout_{arm}_s1.csv" for arm in ("ca2e", "no_prior8")]
     final = [list(csv.DictReader(file.read_text().splitlines()))[-1]["greedy_mean"] for file in files]
     assert f"one seed each: {final[0]} with priors, {final[1]} without" in results
