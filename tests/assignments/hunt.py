@@ -45,7 +45,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("number", type=int, choices=range(1, len(BUGS) + 1))
     parser.add_argument("--reveal", action="store_true", help="show the planted bug; nothing runs")
-    parser.add_argument("--seed", type=int, default=3, help="3 shows all nine")
+    parser.add_argument("--seed", type=int, default=3, help="3 shows most, where it was tried")
     parser.add_argument("--folder", type=Path, default=Path("hunts"), help="where the copies and curves go")
     parser.add_argument("--record", action="store_true", help="append what was seen to results/hunts.csv")
     args = parser.parse_args()
