@@ -13,7 +13,7 @@
        |                         +----------------> `store`, shared memory --- batches -----> |    |
        +--- newest networks: `board`, shared memory; reward r: from evaluator, through replay ----+
 
-    python ca2e_ddpg_mujoco.py --env-id InvertedPendulum-v5 --total-timesteps 30000 --tau 0.01  # four minutes
+    python ca2e_ddpg_mujoco.py --env-id InvertedPendulum-v5 --total-timesteps 30000 --tau 0.01    # 1-4 min
     python ca2e_ddpg_mujoco.py --env-id Hopper-v5 --total-timesteps 300000 --tau 0.005 --critic-l2 0  # 25 min
     python ca2e_ddpg_mujoco.py --evaluate runs/<name>/agent.pt --capture-video
 

@@ -18,7 +18,7 @@ LINES = ("-", "--", "-.", ":")
 
 
 def draw(axis, runs: list[np.ndarray], colour: str, line: str, label: str, counted: int = 0) -> None:
-    """Thin: each run, (2, evaluations) of steps and returns; thick: their median, as far as all go."""
+    """Thin: each run, (2, evaluations) of steps, after those counted, and returns; thick: their median, as far as all go."""
     for steps, returns in runs:
         axis.plot((steps + counted) / 1000, returns, color=colour, alpha=0.25, linewidth=0.8)
     grid = max((steps for steps, _ in runs), key=len)  # of the run that skipped the fewest evaluations
@@ -28,7 +28,7 @@ def draw(axis, runs: list[np.ndarray], colour: str, line: str, label: str, count
     axis.plot((grid + counted) / 1000, median, line, color=colour, linewidth=2, label=label)
 
 
-def medians(out: str, title: str, arms: dict[str, str], before: dict[str, int] = {}) -> None:
+def medians(out: str, title: str, arms: dict[str, str], before: dict[str, int] | None = None) -> None:
     """results/OUT: an arm of compare.py for each label; the first returns, before 9,000 steps, may lie below the picture.
 
     before: steps that trained the priors of an arm; if any, a second picture beside the first counts them in.
@@ -38,7 +38,7 @@ def medians(out: str, title: str, arms: dict[str, str], before: dict[str, int] =
     panels = 1 + bool(before)
     figure, axes = plt.subplots(1, panels, figsize=(2.5 + 5 * panels, 4.6), squeeze=False, sharey=True, layout="constrained")
     found = {label: compare.curves(arm) for label, arm in arms.items()}
-    for axis, counts in zip(axes[0], ({}, before)):
+    for axis, counts in zip(axes[0], ({}, before or {})):
         for (label, runs), colour, line in zip(found.items(), curves.COLOURS, LINES):
             draw(axis, runs, colour, line, label, counts.get(label, 0))
         axis.set_xlabel("thousand steps of all actors" + ", those that trained the priors counted in" * bool(counts))
