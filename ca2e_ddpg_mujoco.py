@@ -91,15 +91,15 @@ def make_control(env_id: str, num_envs: int = 1, film: bool = False) -> gym.vect
     """A task of continuous control: states (num_envs, 1, observation), float32; next-step autoreset."""
     gym.logger.min_level, render = gym.logger.ERROR, {"render_mode": "rgb_array"} if film else {}
     try:
-        if film and "mujoco" in str(gym.registry[env_id].entry_point):
+        if film and "mujoco" in str(gym.registry.get(env_id)):
             render["camera_name"] = "track"  # follows the robot
             screen = sys.platform != "linux" or os.getenv("DISPLAY")
             os.environ.setdefault("MUJOCO_GL", "glfw" if screen else "egl")
-        env = gym.make_vec(gym.registry[env_id], num_envs, vectorization_mode="sync", wrappers=[
+        env = gym.make_vec(env_id, num_envs, vectorization_mode="sync", wrappers=[
             lambda env: FrameStackObservation(DtypeObservation(env, np.float32), STACK)], **render)
-        states, actions = env.single_observation_space, env.single_action_space
-        if len(states.shape) != 2 or len(actions.shape) != 1 or not actions.is_bounded():
-            raise ValueError("it needs flat observations and bounded actions")
+        flat = len(env.single_observation_space.shape) == 2 and len(env.single_action_space.shape) == 1
+        if not (flat and env.single_action_space.is_bounded() and env.spec.max_episode_steps):
+            raise ValueError("it needs flat observations, bounded actions and max_episode_steps")
         film and [env.reset(), env.render()]  # where it cannot, it fails now
         return env
     except Exception as error:
@@ -169,7 +169,7 @@ def first_priorities(online, states, actions, returns, discounts, k) -> np.ndarr
 
 @torch.no_grad()
 def soft_update(target: nn.Module, source: nn.Module, tau: float) -> None:
-    """target <- (1 - tau) target + tau source, each parameter."""
+    """target <- (1 - tau) target + tau source, each parameter; no buffers (of a BatchNorm, say)."""
     torch._foreach_lerp_([*target.parameters()], [*source.parameters()], tau)  # one call for all: fastest
 
 # ------------------------------------------------------------------------------ Actors and evaluator (Alg. 1)
@@ -347,7 +347,7 @@ def allowed_step(start_step: int, sampled: int, args: Args) -> int:
 
 
 class PrioritizedReplay:
-    """The index of the Replay Memory, served by a manager process; frames and returns lie in the store."""
+    """The Replay Memory's index, in a manager (debug it with --sync); frames and returns lie in the store."""
     def __init__(self, args: Args, progress: dict):
         self.args, self.progress, self.lock = args, progress, threading.Lock()  # a thread for each client
         self.tree, self.start_step = SumTree(args.capacity), progress["global_step"]
@@ -424,14 +424,14 @@ class DDPG:
         self.args, self.device, self.updates = args, device, 0
         self.online = ActorCritic(env).to(device)
         self.target, self.average = copy.deepcopy(self.online), copy.deepcopy(self.online.actor)
-        self.theta, self.omega = list(self.online.actor.parameters()), list(self.online.critic.parameters())
-        matrices = [tensor for tensor in self.omega[:-2] if tensor.ndim == 2]  # but the output layer's
-        others = [tensor for tensor in self.omega[:-2] if tensor.ndim < 2] + self.omega[-2:]
-        self.adam = torch.optim.Adam([
+        self.theta = list(self.online.actor.parameters())
+        self.omega = list(self.online.parameters())[len(self.theta) :]  # of whatever else ActorCritic holds
+        matrices = [tensor for tensor in self.omega if tensor.ndim == 2 and len(tensor) > 1]  # hidden layers'
+        others = [tensor for tensor in self.omega if tensor.ndim < 2 or len(tensor) == 1]
+        self.adam = torch.optim.Adam(lr=args.critic_learning_rate, fused=True, capturable=True, params=[
             {"params": self.theta, "lr": args.actor_learning_rate},
-            {"params": matrices, "lr": args.critic_learning_rate, "weight_decay": args.critic_l2},  # Dev. 16
-            {"params": others, "lr": args.critic_learning_rate}], fused=True, capturable=True)
-        self.learn = Recorded(self.learn) if device.type == "cuda" else self.learn  # hides the method
+            {"params": matrices, "weight_decay": args.critic_l2}, {"params": others}])  # Deviation 16
+        self.learn = Recorded(self.learn) if device.type == "cuda" else self.learn
         self.parts = dict(network=self.average, online=self.online, target=self.target, optimizer=self.adam)
 
     def update(self, batch, global_step: int) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
@@ -442,7 +442,7 @@ class DDPG:
         return td_errors, dict(zip(("losses/td_loss", "losses/actor_loss", "losses/q_values"), losses))
 
     def learn(self, batch) -> list[torch.Tensor]:
-        """A step of Adam on theta and omega: TD errors (B,), both losses, the mean q-value."""
+        """A step of Adam: TD errors (B,), losses, mean q-value. Recorded on a GPU: its `if`s freeze."""
         states, actions, returns, discounts, next_states, weights = batch
         target = td_target(self.target.actor, self.target.critic, returns, discounts, next_states)  # (B,)
         q_values = self.online.critic(states, actions)  # q(S_t, A_t; omega)  (B,)
@@ -471,7 +471,7 @@ def learner(args: Args, agent, replay, store: np.ndarray, board: np.void):
             columns = map(torch.from_numpy, gather(store, *row, args))
             batch = [column.to(agent.device, non_blocking=True) for column in columns]
             td_error, metrics = agent.update(batch, progress["global_step"])
-            td_errors.append(td_error)
+            td_errors.append(td_error.view(args.batch_size))  # (B, B), say, is an error
             if agent.updates % args.publish_frequency == 0:
                 publish(board, agent.online, agent.average)
         priorities = torch.cat(td_errors).abs().cpu().numpy() if td_errors else np.zeros(0)
@@ -516,7 +516,7 @@ def shared_memory(fields: list, length: int = 1) -> tuple[heap.Arena, np.dtype]:
 
 
 def store_fields(env) -> list:
-    """A record of the store: what the replay holds of one step; of its state, the newest frame."""
+    """A record of the store: a step, of its state the newest frame. Own field: see `append`, `gather`."""
     frames, actions = env.single_observation_space, env.single_action_space
     return [("count", int), ("action", actions.dtype, actions.shape), ("return", np.float32), ("k", np.int32),
             ("discount", np.float32), ("episode_step", np.int32), ("frame", frames.dtype, frames.shape[1:])]

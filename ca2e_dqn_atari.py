@@ -143,7 +143,7 @@ def first_priorities(q_network, states, actions, returns, discounts, k) -> np.nd
 
 @torch.no_grad()
 def soft_update(target: nn.Module, source: nn.Module, tau: float) -> None:
-    """target <- (1 - tau) target + tau source, each parameter."""
+    """target <- (1 - tau) target + tau source, each parameter; no buffers (of a BatchNorm, say)."""
     torch._foreach_lerp_([*target.parameters()], [*source.parameters()], tau)  # one call for all: fastest
 
 # ------------------------------------------------------------------------------ Actors and evaluator (Alg. 1)
@@ -332,7 +332,7 @@ def allowed_step(start_step: int, sampled: int, args: Args) -> int:
 
 
 class PrioritizedReplay:
-    """The index of the Replay Memory, served by a manager process; frames and returns lie in the store."""
+    """The Replay Memory's index, in a manager (debug it with --sync); frames and returns lie in the store."""
     def __init__(self, args: Args, progress: dict):
         self.args, self.progress, self.lock = args, progress, threading.Lock()  # a thread for each client
         self.tree, self.start_step = SumTree(args.capacity), progress["global_step"]
@@ -411,7 +411,7 @@ class DQN:
         self.target, self.average = copy.deepcopy(self.online), copy.deepcopy(self.online)
         self.theta = list(self.online.parameters())
         self.adam = torch.optim.Adam(self.theta, lr=args.learning_rate, fused=True, capturable=True)
-        self.learn = Recorded(self.learn) if device.type == "cuda" else self.learn  # hides the method
+        self.learn = Recorded(self.learn) if device.type == "cuda" else self.learn
         self.pool = ThreadPoolExecutor(cores) if cores > 1 and device.type == "cpu" else None
         self.parts = dict(network=self.average, online=self.online, target=self.target, optimizer=self.adam)
 
@@ -426,7 +426,7 @@ class DQN:
         return td_errors, {"losses/td_loss": loss, "losses/q_values": q_value}
 
     def learn(self, batch) -> tuple[torch.Tensor, ...]:
-        """A step of Adam on theta: TD errors (B,), the loss, the mean q-value."""
+        """A step of Adam: TD errors (B,), loss, mean q-value. Recorded on a GPU: its `if`s freeze."""
         loss, td_errors, q_values = backward(self.loss, batch, self.theta, self.pool)  # sets .grad
         nn.utils.clip_grad_norm_(self.theta, 10.0)  # Deviation 21
         self.adam.step()
@@ -456,7 +456,7 @@ def learner(args: Args, agent, replay, store: np.ndarray, board: np.void):
             columns = map(torch.from_numpy, gather(store, *row, args))
             batch = [column.to(agent.device, non_blocking=True) for column in columns]
             td_error, metrics = agent.update(batch, progress["global_step"])
-            td_errors.append(td_error)
+            td_errors.append(td_error.view(args.batch_size))  # (B, B), say, is an error
             if agent.updates % args.publish_frequency == 0:
                 publish(board, agent.online, agent.average)
         priorities = torch.cat(td_errors).abs().cpu().numpy() if td_errors else np.zeros(0)
@@ -478,13 +478,13 @@ def backward(loss_of, batch, parameters: list, pool) -> tuple[torch.Tensor, ...]
     """Sets the gradients of loss_of(*batch), a share a thread: beside actors faster than PyTorch's own."""
     def gradients(*share):
         loss, *columns = loss_of(*share)
-        return loss.detach(), *columns, *torch.autograd.grad(loss, parameters)
+        return loss.detach(), columns, torch.autograd.grad(loss, parameters)
 
     shares = (column.chunk(pool._max_workers if pool else 1) for column in batch)
-    losses, td_errors, q_values, *parts = zip(*(pool.map if pool else map)(gradients, *shares))
-    for parameter, part in zip(parameters, parts):
+    losses, columns, parts = zip(*(pool.map if pool else map)(gradients, *shares))
+    for parameter, *part in zip(parameters, *parts):
         parameter.grad = sum(part[1:], part[0])
-    return sum(losses), torch.cat(td_errors), torch.cat(q_values)
+    return sum(losses), *map(torch.cat, zip(*columns))
 
 
 class Recorded:
@@ -514,7 +514,7 @@ def shared_memory(fields: list, length: int = 1) -> tuple[heap.Arena, np.dtype]:
 
 
 def store_fields(env) -> list:
-    """A record of the store: what the replay holds of one step; of its state, the newest frame."""
+    """A record of the store: a step, of its state the newest frame. Own field: see `append`, `gather`."""
     frames, actions = env.single_observation_space, env.single_action_space
     return [("count", int), ("action", actions.dtype, actions.shape), ("return", np.float32), ("k", np.int32),
             ("discount", np.float32), ("episode_step", np.int32), ("frame", frames.dtype, frames.shape[1:])]

@@ -91,15 +91,15 @@ def make_control(env_id: str, num_envs: int = 1, film: bool = False) -> gym.vect
     """A task of continuous control: states (num_envs, 1, observation), float32; next-step autoreset."""
     gym.logger.min_level, render = gym.logger.ERROR, {"render_mode": "rgb_array"} if film else {}
     try:
-        if film and "mujoco" in str(gym.registry[env_id].entry_point):
+        if film and "mujoco" in str(gym.registry.get(env_id)):
             render["camera_name"] = "track"  # follows the robot
             screen = sys.platform != "linux" or os.getenv("DISPLAY")
             os.environ.setdefault("MUJOCO_GL", "glfw" if screen else "egl")
-        env = gym.make_vec(gym.registry[env_id], num_envs, vectorization_mode="sync", wrappers=[
+        env = gym.make_vec(env_id, num_envs, vectorization_mode="sync", wrappers=[
             lambda env: FrameStackObservation(DtypeObservation(env, np.float32), STACK)], **render)
-        states, actions = env.single_observation_space, env.single_action_space
-        if len(states.shape) != 2 or len(actions.shape) != 1 or not actions.is_bounded():
-            raise ValueError("it needs flat observations and bounded actions")
+        flat = len(env.single_observation_space.shape) == 2 and len(env.single_action_space.shape) == 1
+        if not (flat and env.single_action_space.is_bounded() and env.spec.max_episode_steps):
+            raise ValueError("it needs flat observations, bounded actions and max_episode_steps")
         film and [env.reset(), env.render()]  # where it cannot, it fails now
         return env
     except Exception as error:
@@ -193,7 +193,7 @@ def play_control(env_id: str, network: Actor, episodes: int, seed: int, film: li
 
 @torch.no_grad()
 def soft_update(target: nn.Module, source: nn.Module, tau: float) -> None:
-    """target <- (1 - tau) target + tau source, each parameter."""
+    """target <- (1 - tau) target + tau source, each parameter; no buffers (of a BatchNorm, say)."""
     torch._foreach_lerp_([*target.parameters()], [*source.parameters()], tau)  # one call for all: fastest
 
 # ----------------------------------------------------------------------------------------------------- Replay

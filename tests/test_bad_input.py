@@ -159,6 +159,19 @@ def test_a_loss_that_overflows_though_its_td_error_is_finite(tmp_path, monkeypat
     assert message.startswith("error: the loss of update ") and update.calls >= 7, message
 
 
+def test_td_errors_of_a_forgotten_squeeze_stop_where_they_are_made(tmp_path, monkeypatch):
+    def loss(agent, states, actions, returns, discounts, next_states, weights):
+        q_values = agent.online(states).gather(1, actions[:, None])  # (B, 1): with (B,) it makes (B, B)
+        td_errors = returns - q_values
+        return td_errors.square().mean(), td_errors.detach(), q_values.detach()
+
+    monkeypatch.setattr(ca2e.DQN, "loss", loss)
+    with pytest.raises(RuntimeError, match="shape '.32.' is invalid") as stop:
+        refused(tmp_path, monkeypatch, num_prior_actors=0, num_nature_actors=1, sync=True, learning_starts=50,
+                total_timesteps=2000, buffer_size=2000)
+    assert stop.traceback[-1].name == "learner"
+
+
 def test_weights_that_are_not_finite_are_neither_saved_nor_loaded(tmp_path):
     agent = ddpg.DDPG(ddpg.Args(), ddpg.make_control("InvertedPendulum-v5"), torch.device("cpu"))
     args, path = ddpg.Args(env_id="InvertedPendulum-v5"), tmp_path / "agent.pt"

@@ -91,6 +91,21 @@ def test_the_l2_penalty_is_on_the_critics_hidden_matrices_alone():
     assert torch.allclose(now, w - 1e-3 * w.sign(), atol=1e-5)  # Adam's first step is lr * sign(gradient = l2 * w)
 
 
+def test_a_second_critic_would_learn_too(monkeypatch):
+    class Twins(ca2e.ActorCritic):
+        def __init__(self, env):
+            super().__init__(env)
+            self.critic2 = ca2e.Critic(env)
+
+    monkeypatch.setattr(ca2e, "ActorCritic", Twins)
+    agent, _ = agent_and_batch()
+    assert set(agent.omega) == {*agent.online.critic.parameters(), *agent.online.critic2.parameters()}
+    decayed = [name for name, parameter in agent.online.named_parameters()
+               if any(parameter is one for group in agent.adam.param_groups if group["weight_decay"] for one in group["params"])]
+    assert decayed == [f"{critic}.network.{layer}.weight" for critic in ("critic", "critic2") for layer in (0, 3)]
+    assert sum(len(group["params"]) for group in agent.adam.param_groups) == 30
+
+
 def test_targets_follow_by_tau_and_the_actor_does_not_move_the_critic():
     agent, batch = agent_and_batch(tau=0.25)
     before, online_before = copy(agent.target), copy(agent.online)
@@ -222,7 +237,8 @@ def test_sampled_transitions_are_what_the_actors_saw_and_truncation_bootstraps(e
 
 # ------------------------------------------------------------------------------------------------------- bad input
 @pytest.mark.parametrize("env_id, hint", [
-    ("CartPole-v1", "it needs flat observations and bounded actions"), ("Hopper-v2", "Hopper-v5"), ("Hoper-v5", "KeyError")])
+    ("CartPole-v1", "it needs flat observations, bounded actions and max_episode_steps"), ("Hopper-v2", "Hopper-v5"),
+    ("Hoper-v5", "Did you mean: `Hopper`?"), ("no_module:Hopper-v5", "No module named 'no_module'")])
 def test_ids(env_id, hint, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as stop:
@@ -241,11 +257,30 @@ def test_spaces(low, shape):
         def __init__(self, render_mode=None):
             pass
 
-    gym.register("Odd-v0", Odd)
+    gym.register("Odd-v0", Odd, max_episode_steps=10)
     with pytest.raises(SystemExit) as stop:
         ca2e.make_control("Odd-v0")
     del gym.registry["Odd-v0"]
-    assert "it needs flat observations and bounded actions" in stop.value.code
+    assert "it needs flat observations, bounded actions and max_episode_steps" in stop.value.code
+
+
+def test_a_task_of_ones_own_by_its_module(tmp_path, monkeypatch):
+    (tmp_path / "own_task.py").write_text("""
+import gymnasium as gym
+
+class Own(gym.Env):
+    observation_space = action_space = gym.spaces.Box(-1.0, 1.0, (2,))
+    reset = lambda self, seed=None, options=None: (self.observation_space.sample(), {})
+    step = lambda self, action: (self.observation_space.sample(), 1.0, False, False, {})
+
+gym.register("Own-v0", Own, max_episode_steps=7)
+gym.register("Endless-v0", Own)
+""")
+    monkeypatch.syspath_prepend(tmp_path)
+    network = ca2e.Actor(ca2e.make_control("own_task:Own-v0"))
+    assert list(ca2e.play_control("own_task:Own-v0", network, 3, seed=1)) == [7.0, 7.0, 7.0]
+    with pytest.raises(SystemExit, match="max_episode_steps"):  # no evaluation of it would ever end
+        ca2e.make_control("own_task:Endless-v0")
 
 
 def test_a_prior_of_another_task(tmp_path, monkeypatch):

@@ -53,7 +53,7 @@ class Counter(gym.Env):
         return self._observation(), float(self.number % 1000), False, self.number % 1000 == LENGTH, {}
 
 
-gym.register("Counter-v0", Counter)
+gym.register("Counter-v0", Counter, max_episode_steps=10 * LENGTH)
 
 
 def die(name, chance):
