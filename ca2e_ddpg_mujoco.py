@@ -90,12 +90,12 @@ class Args:
 def make_control(env_id: str, num_envs: int = 1, film: bool = False) -> gym.vector.VectorEnv:
     """A task of continuous control: states (num_envs, 1, observation), float32; next-step autoreset."""
     gym.logger.min_level, render = gym.logger.ERROR, {"render_mode": "rgb_array"} if film else {}
-    try:
-        if film and "mujoco" in str(gym.registry.get(env_id)):
+    try:  # only ids of the registry: one with a module, read from a file, would run code
+        if film and "mujoco" in str(gym.registry[env_id].entry_point):
             render["camera_name"] = "track"  # follows the robot
             screen = sys.platform != "linux" or os.getenv("DISPLAY")
             os.environ.setdefault("MUJOCO_GL", "glfw" if screen else "egl")
-        env = gym.make_vec(env_id, num_envs, vectorization_mode="sync", wrappers=[
+        env = gym.make_vec(gym.registry[env_id], num_envs, vectorization_mode="sync", wrappers=[
             lambda env: FrameStackObservation(DtypeObservation(env, np.float32), STACK)], **render)
         flat = len(env.single_observation_space.shape) == 2 and len(env.single_action_space.shape) == 1
         if not (flat and env.single_action_space.is_bounded() and env.spec.max_episode_steps):

@@ -238,7 +238,7 @@ def test_sampled_transitions_are_what_the_actors_saw_and_truncation_bootstraps(e
 # ------------------------------------------------------------------------------------------------------- bad input
 @pytest.mark.parametrize("env_id, hint", [
     ("CartPole-v1", "it needs flat observations, bounded actions and max_episode_steps"), ("Hopper-v2", "Hopper-v5"),
-    ("Hoper-v5", "Did you mean: `Hopper`?"), ("no_module:Hopper-v5", "No module named 'no_module'")])
+    ("Hoper-v5", "KeyError"), ("os:Hopper-v5", "KeyError")])
 def test_ids(env_id, hint, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as stop:
@@ -264,23 +264,21 @@ def test_spaces(low, shape):
     assert "it needs flat observations, bounded actions and max_episode_steps" in stop.value.code
 
 
-def test_a_task_of_ones_own_by_its_module(tmp_path, monkeypatch):
-    (tmp_path / "own_task.py").write_text("""
-import gymnasium as gym
+def test_a_task_of_ones_own_needs_an_end():
+    import gymnasium as gym
 
-class Own(gym.Env):
-    observation_space = action_space = gym.spaces.Box(-1.0, 1.0, (2,))
-    reset = lambda self, seed=None, options=None: (self.observation_space.sample(), {})
-    step = lambda self, action: (self.observation_space.sample(), 1.0, False, False, {})
+    class Own(gym.Env):
+        observation_space = action_space = gym.spaces.Box(-1.0, 1.0, (2,))
+        reset = lambda self, seed=None, options=None: (self.observation_space.sample(), {})
+        step = lambda self, action: (self.observation_space.sample(), 1.0, False, False, {})
 
-gym.register("Own-v0", Own, max_episode_steps=7)
-gym.register("Endless-v0", Own)
-""")
-    monkeypatch.syspath_prepend(tmp_path)
-    network = ca2e.Actor(ca2e.make_control("own_task:Own-v0"))
-    assert list(ca2e.play_control("own_task:Own-v0", network, 3, seed=1)) == [7.0, 7.0, 7.0]
+    gym.register("Own-v0", Own, max_episode_steps=7)
+    gym.register("Endless-v0", Own)
+    network = ca2e.Actor(ca2e.make_control("Own-v0"))
+    assert list(ca2e.play_control("Own-v0", network, 3, seed=1)) == [7.0, 7.0, 7.0]
     with pytest.raises(SystemExit, match="max_episode_steps"):  # no evaluation of it would ever end
-        ca2e.make_control("own_task:Endless-v0")
+        ca2e.make_control("Endless-v0")
+    del gym.registry["Own-v0"], gym.registry["Endless-v0"]
 
 
 def test_a_prior_of_another_task(tmp_path, monkeypatch):
