@@ -79,9 +79,11 @@ def main() -> None:
         "three prior actors": "gpu_pong_ca2e,h100_pong_ca2e,pong_ca2e_second",
         "none": "h100_pong_no_prior8,pong_no_prior8",
         "the best prior's own training": "pretrain_Pong_n-step-double-dqn"}, {"three prior actors": 1_972_000})
-    curves.plot("breakout.png", "Breakout, on a GPU: eight actors, three of them priors, or none",
-                "h100_breakout_ca2e_s1=priors, seed 1 (H100)", "h100_breakout_no_prior8_s1=none, seed 1 (H100)",
-                "gpu_breakout_ca2e_s1=priors, seed 1 (H200)", "gpu_breakout_no_prior_s1=none, five, seed 1 (H200)")
+    medians("breakout.png", "Breakout, with and without priors", {
+        "prioritized (GPU)": "h100_breakout_ca2e,gpu_breakout_ca2e,h100_breakout_no_prior8,gpu_breakout_no_prior",
+        "uniform (two cores)": "trial_breakout_ca2e_uniform_long,trial_breakout_no_prior8_uniform_long",
+        "uniform, stopped early": "trial_breakout_ca2e_uniform,trial_breakout_no_prior8_uniform",
+        "the pretrainer's n-step-double-dqn": "pretrain_Breakout_n-step-double-dqn"})
     medians("reacher.png", "Reacher-v5, eight actors: three of them priors, or none", {
         "three prior actors": "reacher_ca2e_150k", "none": "reacher_no_prior8_150k",
         "three prior actors, --n-step 1": "reacher_ca2e_onestep_150k",
