@@ -90,7 +90,7 @@ class Args:
 def make_control(env_id: str, num_envs: int = 1, film: bool = False) -> gym.vector.VectorEnv:
     """A task of continuous control: states (num_envs, 1, observation), float32; next-step autoreset."""
     gym.logger.min_level, render = gym.logger.ERROR, {"render_mode": "rgb_array"} if film else {}
-    try:  # only ids of the registry: one with a module, read from a file, would run code
+    try:  # only registered ids: "module:id", read from a file, would run that module
         if film and "mujoco" in str(gym.registry[env_id].entry_point):
             render["camera_name"] = "track"  # follows the robot
             screen = sys.platform != "linux" or os.getenv("DISPLAY")
@@ -442,7 +442,7 @@ class DDPG:
         return td_errors, dict(zip(("losses/td_loss", "losses/actor_loss", "losses/q_values"), losses))
 
     def learn(self, batch) -> list[torch.Tensor]:
-        """A step of Adam: TD errors (B,), losses, mean q-value. Recorded on a GPU: its `if`s freeze."""
+        """A step of Adam: TD errors (B,), losses, mean q-value. A GPU records it: no `if` in here."""
         states, actions, returns, discounts, next_states, weights = batch
         target = td_target(self.target.actor, self.target.critic, returns, discounts, next_states)  # (B,)
         q_values = self.online.critic(states, actions)  # q(S_t, A_t; omega)  (B,)
@@ -471,7 +471,7 @@ def learner(args: Args, agent, replay, store: np.ndarray, board: np.void):
             columns = map(torch.from_numpy, gather(store, *row, args))
             batch = [column.to(agent.device, non_blocking=True) for column in columns]
             td_error, metrics = agent.update(batch, progress["global_step"])
-            td_errors.append(td_error.view(args.batch_size))  # (B, B), say, is an error
+            td_errors.append(td_error.view(args.batch_size))  # (B,); a (B, B) fails here
             if agent.updates % args.publish_frequency == 0:
                 publish(board, agent.online, agent.average)
         priorities = torch.cat(td_errors).abs().cpu().numpy() if td_errors else np.zeros(0)
@@ -516,7 +516,7 @@ def shared_memory(fields: list, length: int = 1) -> tuple[heap.Arena, np.dtype]:
 
 
 def store_fields(env) -> list:
-    """A record of the store: a step, of its state the newest frame. Own field: see `append`, `gather`."""
+    """A record of the store: a step, of its state the newest frame. A new field: also `append`, `gather`."""
     frames, actions = env.single_observation_space, env.single_action_space
     return [("count", int), ("action", actions.dtype, actions.shape), ("return", np.float32), ("k", np.int32),
             ("discount", np.float32), ("episode_step", np.int32), ("frame", frames.dtype, frames.shape[1:])]

@@ -426,7 +426,7 @@ class DQN:
         return td_errors, {"losses/td_loss": loss, "losses/q_values": q_value}
 
     def learn(self, batch) -> tuple[torch.Tensor, ...]:
-        """A step of Adam: TD errors (B,), loss, mean q-value. Recorded on a GPU: its `if`s freeze."""
+        """A step of Adam: TD errors (B,), loss, mean q-value. A GPU records it: no `if` in here."""
         loss, td_errors, q_values = backward(self.loss, batch, self.theta, self.pool)  # sets .grad
         nn.utils.clip_grad_norm_(self.theta, 10.0)  # Deviation 21
         self.adam.step()
@@ -456,7 +456,7 @@ def learner(args: Args, agent, replay, store: np.ndarray, board: np.void):
             columns = map(torch.from_numpy, gather(store, *row, args))
             batch = [column.to(agent.device, non_blocking=True) for column in columns]
             td_error, metrics = agent.update(batch, progress["global_step"])
-            td_errors.append(td_error.view(args.batch_size))  # (B, B), say, is an error
+            td_errors.append(td_error.view(args.batch_size))  # (B,); a (B, B) fails here
             if agent.updates % args.publish_frequency == 0:
                 publish(board, agent.online, agent.average)
         priorities = torch.cat(td_errors).abs().cpu().numpy() if td_errors else np.zeros(0)
@@ -514,7 +514,7 @@ def shared_memory(fields: list, length: int = 1) -> tuple[heap.Arena, np.dtype]:
 
 
 def store_fields(env) -> list:
-    """A record of the store: a step, of its state the newest frame. Own field: see `append`, `gather`."""
+    """A record of the store: a step, of its state the newest frame. A new field: also `append`, `gather`."""
     frames, actions = env.single_observation_space, env.single_action_space
     return [("count", int), ("action", actions.dtype, actions.shape), ("return", np.float32), ("k", np.int32),
             ("discount", np.float32), ("episode_step", np.int32), ("frame", frames.dtype, frames.shape[1:])]

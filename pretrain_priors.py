@@ -90,7 +90,7 @@ def make_atari(env_id: str, num_envs: int = 1) -> AtariVectorEnv:
 def make_control(env_id: str, num_envs: int = 1, film: bool = False) -> gym.vector.VectorEnv:
     """A task of continuous control: states (num_envs, 1, observation), float32; next-step autoreset."""
     gym.logger.min_level, render = gym.logger.ERROR, {"render_mode": "rgb_array"} if film else {}
-    try:  # only ids of the registry: one with a module, read from a file, would run code
+    try:  # only registered ids: "module:id", read from a file, would run that module
         if film and "mujoco" in str(gym.registry[env_id].entry_point):
             render["camera_name"] = "track"  # follows the robot
             screen = sys.platform != "linux" or os.getenv("DISPLAY")
