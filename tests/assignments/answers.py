@@ -160,6 +160,7 @@ COUNT = "in_a_row = in_a_row + 1 if r >= threshold else 0"
 for phrase, (old, new) in {
     "This is the literal alpha * rbar": (THRESHOLD, "ratio * average_return"),
     "alpha * abs(rbar) would be above 0": (THRESHOLD, "ratio * abs(average_return)"),
+    "These are better than rbar / alpha": (THRESHOLD, "average_return * (ratio if average_return >= 0 else 1 / ratio)"),
     "is the ratio used?": (THRESHOLD, "average_return"),
     "equal is enough": ("r >= threshold", "r > threshold"),
     "high enough in all, but not in a row": (COUNT, "in_a_row = in_a_row + (r >= threshold)"),
@@ -269,6 +270,8 @@ for phrase, new in {"It goes on falling": "global_step / args.exploration_steps"
                     "not over all steps": "min(1.0, global_step / args.total_timesteps)"}.items():
     wrong("exploration", DQN, phrase, (FALL, new))
 wrong("exploration", DQN, "prior_epsilon is no longer its own", ("share = ", "if index >= args.num_nature_actors:\n    return args.prior_epsilon\nshare = "))
+wrong("exploration", DQN, "A retired prior's epsilon falls, too", ("share = ", "if index >= args.num_nature_actors:\n    return args.min_start_e\nshare = "))
+wrong("exploration", DQN, "with 1 nature actors", ("share = ", "if args.num_nature_actors == 1:\n    index = 1\nshare = "))
 wrong("exploration", DQN, "not exponentially", (f"return start + {FALL} * (args.end_e - start)", f"return start * (args.end_e / start) ** {FALL}"))
 wrong("exploration", BOTH, "with 0 nature actors", ("index >= args.num_nature_actors", "index >= max(1, args.num_nature_actors)"))
 right("exploration", DQN, """
@@ -307,6 +310,9 @@ LOOP = """
 """
 for script, last, phrase in ((DDPG, "return slots", "Slots came as list"), (DQN, "return np.array(slots)", "of no values float64")):
     ANSWERS.append(Answer("sum_tree", script, dedent(LOOP + "    " + last).strip("\n"), phrase))
+RUNNING_SUM = "sums = np.cumsum(self.nodes[self.leaves:])\nreturn np.searchsorted(sums, np.minimum(values, np.nextafter(sums[-1], 0)), side='right')"
+for script in BOTH:
+    ANSWERS.append(Answer("sum_tree", script, RUNNING_SUM, "It must look at the inner nodes"))
 right("sum_tree", DDPG, """
     slots = np.zeros(len(values), np.int64)
     for i, value in enumerate(values):
@@ -344,7 +350,8 @@ for phrase, edit in {
     "discounts holds gamma^k already": ("discounts * ", "discounts**k * "),
     "not the best one's": ("q_values[t, actions])", "q_values[t].max(1))"),
     "not the one that was taken there": (".max(1)", "[t, actions[np.minimum(t + k, len(t) - 1)]]"),
-    "the shape (3, 3) came": ("q_values[t, actions])", "q_values[:3, actions])"),
+    "the shape (4, 4) came": ("q_values[t, actions])", "q_values[:4, actions])"),
+    "reaches beyond the m transitions": ("q_values[t + k]", "q_values[np.minimum(t + k, len(t) - 1)]"),
 }.items():
     wrong("first_priorities", DQN, phrase, edit)
 NOW = "online.critic(states[: len(t)], torch.from_numpy(actions)).numpy()"
@@ -352,6 +359,7 @@ for phrase, edit in {
     "not the actor's now": (NOW, "next_q[: len(t)]"), "A priority is no signed number": (f"np.abs(targets - {NOW})", f"targets - {NOW}"),
     "not the one taken here": ("next_q[t + k]", "online.critic(states[t + k], torch.from_numpy(actions)).numpy()"),
     "this takes the next one": ("next_q[t + k]", "next_q[t + 1]"),
+    "reaches beyond the m transitions": ("next_q[t + k]", "next_q[np.minimum(t + k, len(t) - 1)]"),
 }.items():
     wrong("first_priorities", DDPG, phrase, edit)
 right("first_priorities", DQN, """
@@ -421,6 +429,14 @@ for phrase, edit in {
     "Actors 3 and 6 took the same random actions": ("default_rng([args.seed, index, first_count, global_step])", "default_rng(args.seed)"),
 }.items():
     wrong("actor", BOTH, phrase, edit)
+for script, network in ((DDPG, "online"), (DQN, "q_network")):
+    wrong("actor", script, "receive must fill the learner's network", (f'"newest", {network}, version', f'"newest", {"prior_actor" if script == DDPG else "prior_network"}, version'))
+wrong("actor", BOTH, "The environment was reset without a seed", ("env.reset(seed=int(rng.integers(2**31)))", "env.reset()"))
+wrong("actor", BOTH, "reset the environment with the same seed", ("env.reset(seed=int(rng.integers(2**31)))", "env.reset(seed=args.seed)"))
+wrong("actor", DDPG, "here of one", ("env.step(action[None])\n        buffer", "env.step(action)\n        buffer"))
+wrong("actor", DQN, "here of one", ("env.step(np.array([action]))", "env.step(action)"))
+wrong("actor", DQN, "those of one environment", ("buffer.append(states[0], action, np", "buffer.append(states, action, np"))
+wrong("actor", DDPG, "requires grad", ("with torch.inference_mode():", "if True:"))
 wrong("actor", DDPG, "A prior actor played without noise", ("(args.prior_noise if is_prior", "(0.0 if is_prior"))
 wrong("actor", DQN, "A prior actor played without noise", ("args.prior_epsilon if is_prior", "0.0 if is_prior"))
 wrong("actor", DDPG, "it got network=ActorCritic", ("ActorCritic(env), Actor(env)", "ActorCritic(env), ActorCritic(env)"))
@@ -545,6 +561,8 @@ for phrase, edit in {
     "the weights of sample are not used": ("zip(slots, counts, weights)", "zip(slots, counts, np.ones_like(weights))"),
 }.items():
     wrong("learner", DDPG, phrase, edit)
+wrong("learner", BOTH, "after Tensor.cpu() only", (".abs().cpu().numpy()", ".abs().numpy()"))
+wrong("learner", BOTH, "an empty dict, {}, is meant", ("np.zeros(0), {}\n", "np.zeros(0), None\n"))
 wrong("learner", DDPG, "begin with np.zeros(0, np.int64)", ("np.zeros(0, np.int64), np.zeros(0, np.int64)", "np.zeros(0), np.zeros(0)"))
 wrong("learner", DDPG, "The batch is not on agent.device", (".to(agent.device, non_blocking=True)", ""))
 wrong("learner", DDPG, "The order is: progress (a dict), events (a list)", ("yield progress, events,", "yield events, progress,"))

@@ -12,4 +12,4 @@ def pytest_generate_tests(metafunc):
         folder = Path(os.environ.get("STUDENT", ROOT))
         scripts = [path for path in scripts_in(folder) if path.name in CONCEPTS[concept]]
         metafunc.parametrize("student", [import_script(path) for path in scripts],
-                             ids=[path.name for path in scripts])
+                             ids=[f"{folder.resolve().name}/{path.name}" for path in scripts])

@@ -6,6 +6,7 @@ random action, or noise, is switched off but where a test asks for it.
 
 from types import SimpleNamespace
 
+import gymnasium as gym
 import numpy as np
 import torch
 from common import numbers
@@ -21,20 +22,25 @@ class Game:
     """Games of LENGTH steps, the odd ones terminated, the others truncated; in Atari a life is lost in step 2."""
 
     def __init__(self, atari: bool):
-        self.atari, self.game, self.t, self.over, self.actions, self.played = atari, 0, 0, False, [], []
+        self.atari, self.game, self.t, self.over, self.actions, self.played, self.seeds = atari, 0, 0, False, [], [], []
         shape = (4, 1, 1) if atari else (1, 1)
         self.shape, self.fire = shape, 3
-        self.single_observation_space = SimpleNamespace(shape=shape, dtype=np.dtype(np.float32))
-        low, high = np.full(2, -3, np.float32), np.full(2, 3, np.float32)  # in DDPG: two joints, half of the range is 3
-        self.single_action_space = SimpleNamespace(n=4, low=low, high=high, shape=(2,), dtype=np.dtype(np.float32))
+        self.single_observation_space = gym.spaces.Box(0, 9999, shape)
+        # in DDPG: two joints, half of the range is 3
+        self.single_action_space = gym.spaces.Discrete(4) if atari else gym.spaces.Box(-3, 3, (2,))
+        self.action_space = gym.vector.utils.batch_space(self.single_action_space, 1)
 
     def state(self):
         return np.full((1, *self.shape), 100 * self.game + self.t, np.float32)
 
-    def reset(self, **_):
+    def reset(self, *, seed=None, **_):
+        self.seeds.append(seed)
         return self.state(), {}
 
     def step(self, actions):
+        assert np.ndim(actions) and len(actions) == 1 and (self.over or np.shape(actions) == self.action_space.shape), (
+            f"env.step got actions of the shape {np.shape(actions)}; {self.action_space.shape} is meant: a vector of "
+            "environments, here of one.")
         if self.over:  # as gymnasium's next-step autoreset: the action is ignored
             self.game, self.t, self.over = self.game + 1, 0, False
             return self.state(), np.zeros(1), np.zeros(1, bool), np.zeros(1, bool), {"lives": np.array([2])}
@@ -54,13 +60,14 @@ class Policy(torch.nn.Module):
 
     def __init__(self, env=None):
         super().__init__()
-        self.action, self.env = 1, env
-        self.actor, self.critic = self, None
+        self.action, self.env, self.scale = 1, env, torch.full((2,), 3.0)
+        self.weight = torch.nn.Parameter(torch.ones(()))  # so that the actions need a gradient, as a network's do
+        self.__dict__.update(actor=self, critic=None)  # not as parts of itself
 
     def forward(self, states):
         if self.env.atari:
-            return torch.nn.functional.one_hot(torch.full((len(states),), self.action), 4).float()
-        return torch.full((len(states), 2), float(self.action))
+            return torch.nn.functional.one_hot(torch.full((len(states),), self.action), 4) * self.weight
+        return torch.full((len(states), 2), float(self.action)) * self.weight
 
 
 class Actor(Policy):
@@ -98,6 +105,9 @@ def play(student, blocks: int, prior=None, evaluations=(), block_evaluations=(),
             if len(self.steps) >= 40:
                 raise AssertionError("It never delivers: deliver once a block of B + n steps is full.")
             self.count += 1
+            assert not is_dqn(student) or np.shape(state) == env.shape and not np.ndim(action), (
+                f"append got a state of the shape {np.shape(state)} and an action of {np.shape(action)}; {env.shape} and () "
+                "are meant, those of one environment: states[0], and a number.")
             if not final:
                 seen.stored.append(np.array(action, np.float64).ravel())
             self.steps.append((float(np.ravel(state)[0]), float(np.ravel(action)[0]), float(reward), bool(terminated),
@@ -121,8 +131,8 @@ def play(student, blocks: int, prior=None, evaluations=(), block_evaluations=(),
         return {"average_return": 100.0}
 
     def receive(board, name, network, version):
-        seen.received.append((name, version, len(seen.deliveries)))
-        return version + 2
+        seen.received.append((name, version, len(seen.deliveries), network))
+        return (version or 0) + 2
 
     def explore(*arguments):
         seen.asked.append(arguments[:-1])
@@ -133,7 +143,7 @@ def play(student, blocks: int, prior=None, evaluations=(), block_evaluations=(),
              "epsilon_of": explore, "noise_of": explore}
     args = SimpleNamespace(env_id="a game", seed=1 + int(numbers().integers(9)), local_buffer_size=B, n_step=N,
                            retire_ratio=1.05, retire_patience=2, prior_epsilon=prior_noise, prior_noise=prior_noise,
-                           num_nature_actors=5, num_prior_actors=3, gamma=0.9)
+                           num_nature_actors=5, num_prior_actors=3, num_actors=8, gamma=0.9)
     before = {name: getattr(student, name) for name in fakes if hasattr(student, name)}
     try:
         for name in before:
@@ -205,7 +215,7 @@ def test_game_over(student):
     assert final, "After a game's end its last state, s_t+1, must be appended with final=True: windows need it."
     assert final[0][0] == LENGTH, (
         f"The final state stored is {final[0][0]:.0f}; {LENGTH} is right: the state after the last step.")
-    assert final[0][2] == 0 and not final[0][3], "A final state is no step: it has the reward 0 and is not terminated."
+    assert final[0][2] == 0, "A final state is no step: it has the reward 0."
     assert final[0][4] == LENGTH, f"A final state's episode_step is {final[0][4]}; {LENGTH} is right."
     following = steps[steps.index(final[0]) + 1]
     assert following[0] == 100.0, (
@@ -238,11 +248,11 @@ def test_nature(student):
     actions = {action for game, t, action in seen.env.actions if not (is_dqn(student) and t == 2)}
     assert actions == {1.0}, f"Without noise it played the actions {actions}; {{1}} is right, the learner's."
     assert not any(block.is_prior for block in seen.deliveries), "A nature actor delivered its steps as a prior's."
-    blocks = [block for _, _, block in seen.received]
+    blocks = [block for _, _, block, _ in seen.received]
     assert set(range(3)) <= set(blocks), (
         f"receive was called before the blocks {sorted({block + 1 for block in blocks})}; before each one is meant.")
-    assert all(name == "newest" for name, _, _ in seen.received), "Actors take the board's newest network."
-    versions = [version for _, version, _ in seen.received]
+    assert all(name == "newest" for name, _, _, _ in seen.received), "Actors take the board's newest network."
+    versions = [version or 0 for _, version, _, _ in seen.received]
     assert versions == sorted(set(versions)), "receive must get the version that it returned the time before."
 
 
@@ -255,6 +265,8 @@ def test_prior(student):
     assert all(block.is_prior for block in seen.deliveries), "A prior's steps were delivered as a nature actor's."
     assert all(block.network.action == 1 for block in seen.deliveries), (
         "The prior's own network computed the priorities; the learner's is meant, which will learn from these steps.")
+    assert all(network is block.network for block in seen.deliveries for _, _, _, network in seen.received), (
+        "receive must fill the learner's network, the one that computes the priorities; the prior's stays as loaded.")
     assert is_dqn(student) or all(type(block.network) is ActorCritic for block in seen.deliveries), (
         "deliver needs the learner's ActorCritic: its critic takes part in the priorities.")
 
@@ -292,6 +304,9 @@ def test_exploration(student):
         "The same actor, with the same seed, explored differently the second time: seed its generator, by args.seed and index.")
     assert not np.array_equal(other.env.played, seen.env.played), (
         "Actors 3 and 6 took the same random actions: args.seed *and* index seed a generator, else all play the same games.")
+    assert None not in seen.env.seeds, "The environment was reset without a seed: then no run can be repeated."
+    assert other.env.seeds != seen.env.seeds, (
+        "Actors 3 and 6 reset the environment with the same seed: draw it from the actor's own generator.")
     actions = {action for game, t, action in quiet.env.actions if not (is_dqn(student) and t == 2)}
     assert actions == {2.0}, "A prior actor explored as a nature actor does; prior_epsilon or prior_noise is its own."
     noisy = play(student, 12, prior="a.pt", prior_noise=1.0)

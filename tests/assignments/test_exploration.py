@@ -110,6 +110,8 @@ def test_retired_prior(student):
             "A retired prior is a nature actor now: prior_epsilon is no longer its own.": args.prior_epsilon,
             "A retired prior is a nature actor now: prior_noise is no longer its own.": args.prior_noise,
             "A retired prior explores, too.": 0.0})
+    for step in (500, 1000):
+        check(student, n, step, args, {"A retired prior's epsilon falls, too: it is a nature actor now.": low})
 
 
 def test_one_nature_actor(student):

@@ -6,32 +6,34 @@ import numpy as np
 import torch
 from common import NONE, expect, numbers
 
-K = np.array([2, 1, 2])  # the second window is short, since the game was truncated; the third one terminates
+K = np.array([2, 1, 2, 2])  # the second window is short, since the game was truncated; the third one terminates
 
 
 def example():
-    """Five states in a row, numbered 0 to 4; three transitions start at the first three."""
+    """Six states in a row, numbered 0 to 5; four transitions start at the first four."""
     rng = numbers()
-    q = np.round(rng.uniform(-3, 3, (5, 3)), 1)
-    actions = np.argsort(q[:3], 1)[:, 1]  # neither the best action nor the worst
-    returns, discounts = rng.integers(20, 30, 3) * np.array([1.0, -1.0, 1.0]), np.array([0.81, 0.9, 0.0])
+    q = np.round(rng.uniform(-3, 3, (6, 3)), 1)
+    actions = np.argsort(q[:4], 1)[:, 1]  # neither the best action nor the worst
+    returns = rng.integers(20, 30, 4) * np.array([1.0, -1.0, 1.0, 1.0])
+    discounts = np.array([0.81, 0.9, 0.0, 0.81])
     return q, actions, returns, discounts
 
 
 def dqn(student):
     q, actions, returns, discounts = example()
-    states = np.arange(5)[:, None].astype(np.float32)
+    states = np.arange(6)[:, None].astype(np.float32)
     network = lambda s: torch.tensor(q, dtype=torch.float32)[s[:, 0].long()]  # noqa: E731
     answer = student.first_priorities(network, states, actions, returns, discounts, K)
-    t = np.arange(3)
+    t = np.arange(4)
     taken, following = q[t, actions], q[t + K]
-    later = np.minimum(t + K, 2)
-    own = {"The q-value of the action that was taken is meant, not the best one's.": (following.max(1), q[:3].max(1)),
+    later = np.minimum(t + K, 3)
+    own = {"The q-value of the action that was taken is meant, not the best one's.": (following.max(1), q[:4].max(1)),
            "In the next state the best action counts, not the one that was taken there.":
                (q[t + K, actions[later]], taken),
            "states[t + k] is meant, not states[k]: k counts from t on.": (q[K].max(1), taken),
            "Each row has its own best value: take the maximum over the actions, not over all.":
-               (following.max() * np.ones(3), taken),
+               (following.max() * np.ones(4), taken),
+           "t + k reaches beyond the m transitions: the states go on there.": (q[later].max(1), taken),
            "In the next state the best action counts, not the number of the one taken here.":
                (following[t, actions], taken)}
     return answer, returns, discounts, taken, following.max(1), q[t + 1].max(1), q[t + 2].max(1), own, "q = table"
@@ -39,13 +41,14 @@ def dqn(student):
 
 def ddpg(student):
     rng = numbers()
-    states, a = rng.permutation(9)[:5, None, None].astype(np.float32), rng.integers(1, 5, (3, 1)).astype(np.float32)
+    states, a = rng.permutation(9)[:6, None, None].astype(np.float32), rng.integers(1, 5, (4, 1)).astype(np.float32)
     _, _, returns, discounts = example()
     online = SimpleNamespace(actor=lambda s: 2 * s.flatten(1), critic=lambda s, a: (s.flatten(1) - 3 * a.float())[:, 0])
     answer = student.first_priorities(online, states, a, returns, discounts, K)
-    s, t = states[:, 0, 0], np.arange(3)
-    taken, best = s[:3] - 3 * a[:, 0], s - 6 * s
-    own = {"The q-value of the action that was taken is meant, not the actor's now.": (best[t + K], best[:3]),
+    s, t = states[:, 0, 0], np.arange(4)
+    taken, best = s[:4] - 3 * a[:, 0], s - 6 * s
+    own = {"The q-value of the action that was taken is meant, not the actor's now.": (best[t + K], best[:4]),
+           "t + k reaches beyond the m transitions: the states go on there.": (best[np.minimum(t + K, 3)], taken),
            "states[t + k] is meant, not states[k]: k counts from t on.": (best[K], taken),
            "In the next state the actor's action counts, not the one taken here.": (s[t + K] - 3 * a[:, 0], taken)}
     return answer, returns, discounts, taken, best[t + K], best[t + 1], best[t + 2], own, "pi(s) = 2 s, q = s - 3 a"
@@ -64,7 +67,7 @@ def outcome(student):
         "The discounts are not used: a window that terminates would bootstrap.": abs(G + following - taken),
         "The value of the state k steps later is missing.": abs(G - taken),
         "discounts holds gamma^k already.": abs(G + d**K * following - taken),
-        "All priorities are 1; the point is that an actor knows better.": np.ones(3),
+        "All priorities are 1; the point is that an actor knows better.": np.ones(4),
         "q(s_t, a_t) is missing: a priority is an error, not a target.": abs(G + d * following),
         **{sentence: abs(G + d * value - minus) for sentence, (value, minus) in own.items()}}
     return answer, abs(error), wrong, what
@@ -74,14 +77,14 @@ def test_shape(student):
     """1 point: a priority for each transition, none for the states after the last."""
     answer, right, _, _ = outcome(student)
     assert answer is not None, NONE
-    assert np.shape(answer) == (3,), (
-        f"Of three transitions (and the two states after them), the shape {np.shape(answer)} came; (3,) is meant.")
+    assert np.shape(answer) == (4,), (
+        f"Of four transitions (and the two states after them), the shape {np.shape(answer)} came; (4,) is meant.")
 
 
 def test_values(student):
-    """4 points: three transitions; the second window has one step only, the third one terminates."""
+    """4 points: four transitions; the second window has one step only, the third one terminates."""
     answer, right, wrong, what = outcome(student)
-    expect(answer, right, f"The priorities of three transitions with k = {K.tolist()}", wrong)
+    expect(answer, right, f"The priorities of four transitions with k = {K.tolist()}", wrong)
 
 
 def test_array(student):

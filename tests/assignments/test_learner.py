@@ -35,6 +35,21 @@ class Replay:
         return slots, slots + 1000, (slots / 50).astype(np.float32), {"global_step": self.step}, [("event", self.calls)]
 
 
+class OnDevice(torch.Tensor):
+    """As a tensor on a GPU: numpy cannot read it before `cpu`."""
+
+    def numpy(self, *_, **__):
+        raise AssertionError("TD errors lie on the agent's device, a GPU perhaps: numpy reads them after Tensor.cpu() only.")
+
+    __array__ = numpy
+
+    def cpu(self):
+        return self.as_subclass(torch.Tensor)
+
+    def to(self, *arguments, **options):
+        return super().to(*arguments, **options).as_subclass(torch.Tensor if "cpu" in map(str, arguments) else OnDevice)
+
+
 class Agent:
     """Its TD errors are minus the slots: so it is seen which batch a priority belongs to."""
 
@@ -50,7 +65,7 @@ class Agent:
         self.steps.append(global_step)
         self.weights.append(batch[2].tolist() if self.device.type == "cpu" else [])
         if self.device.type == "meta":  # a device without numbers, in the place of a GPU
-            return torch.zeros(SIZE), {}
+            return torch.zeros(SIZE).as_subclass(OnDevice), {}
         error = -batch[0].to(torch.float32) if self.value is None else torch.full((SIZE,), self.value)
         return error, {"losses/td_loss": torch.tensor(float(self.updates))}
 
@@ -105,6 +120,7 @@ def test_yields(student):
     assert [answer[0]["global_step"] for answer in seen.answers] == [110, 120, 130], "The progress is the replay's answer."
     assert [answer[1] for answer in seen.answers] == [[("event", i)] for i in (1, 2, 3)], (
         "The events are those of this call, each once.")
+    assert isinstance(seen.answers[0][2], dict), "Before the first update there are no metrics: an empty dict, {}, is meant."
     losses = [float(answer[2].get("losses/td_loss", -1)) for answer in run(student, [2, 0, 1], calls=3).answers]
     assert losses == [2.0, 2.0, 3.0], (
         f"The metrics of updates 2, 2 and 3 are meant, the newest ones even where a call brings no batch; those of {losses} "
@@ -120,7 +136,7 @@ def test_update(student):
 
 
 def test_device(student):
-    """1 point: the batch is moved to the agent's device."""
+    """1 point: the batch is moved to the agent's device, and the TD errors back from it."""
     run(student, [2, 1], calls=2, device="meta")
 
 

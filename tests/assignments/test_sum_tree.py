@@ -53,7 +53,7 @@ def test_boundary(student):
 
 
 def test_many(student):
-    """2 points: eleven priorities, a hundred values at once, against running sums; no values at all."""
+    """1 point: eleven priorities, a hundred values at once, against running sums; no values at all."""
     rng = numbers()
     p = np.round(rng.uniform(0.1, 2.0, 11), 3)
     values = rng.uniform(0, p.sum() * 0.999, 100)
@@ -75,6 +75,15 @@ def test_many(student):
     assert slots.dtype.kind == none.dtype.kind == "i", (
         f"The slots' type is {slots.dtype}, of no values {none.dtype}; whole numbers are meant, of no values, too, since the "
         "learner takes them for indices: np.array(slots, np.int64).")
+
+
+def test_tree(student):
+    """1 point: it walks down the inner nodes; a running sum of all leaves is what the tree saves."""
+    tree = tree_of(student, [1.0, 1.0, 1.0, 1.0])
+    tree.nodes[2], tree.nodes[1] = 3.0, 5.0  # no longer the sum of its children: a walk shows by where it ends
+    slot = int(np.asarray(tree.find(np.array([2.5])))[0])
+    assert slot == 1, (f"Where the left child of the root is set to 3 by hand, find([2.5]) is {slot}; a walk, from the root "
+                       "to a leaf, goes left there and ends in slot 1. It must look at the inner nodes, not at all leaves.")
 
 
 def test_empty_slots(student):
