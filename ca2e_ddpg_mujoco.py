@@ -71,7 +71,7 @@ class Args:
     num_prior_actors: int = 3  # actors that exploit trained baseline agents [paper, 5.1]
     prior_dir: str = "priors"  # its <env_id>/*.pt are the baseline agents, shared in turn by the actors
     prior_noise: float = 0.05  # sigma of the prior actors [ours: Deviation 5]
-    retire_ratio: float = 1.05  # alpha: 1.05 asks the learner for rbar + 5 % of abs(rbar) [Deviation 1]
+    retire_ratio: float = 1.05  # alpha: 1.05 asks the learner for rbar + 5 % of abs(rbar) [ours]
     retire_patience: int = 3  # "several times": in this many evaluations in a row [ours: Deviation 2]
     local_buffer_size: int = 50  # the paper's B, a block that an actor delivers [Ape-X]; shapes: B is a batch
     per_alpha: float = 0.6  # how far priorities skew the sampling, 0 is uniform [Ape-X]
@@ -281,7 +281,7 @@ class LocalBuffer:
         self.count += 1
 
     def deliver(self, replay, network, is_prior: bool) -> tuple[int, list[float]]:
-        """Alg. 2: multi-step transitions, "calculate priorities", "add (tau, p) to Replay Memory"."""
+        """Alg. 2: multi-step transitions, "calculate priorities", "add ... (tau, p) to Replay Memory"."""
         n, gamma, ring_size, store = self.args.n_step, self.args.gamma, self.args.ring_size, self.store
         m = len(self.steps) - n  # the newest n wait: their windows may be open
         states, actions, rewards, terminations, final = zip(*self.steps)
@@ -380,7 +380,7 @@ class PrioritizedReplay:
             self.tree.set(slots[current], (priorities[current] + 1e-6) ** self.args.per_alpha)
             inserted, size = self.progress["global_step"] - self.start_step, self.args.batch_size
             n = batches_due(inserted, self.sampled, self.args) * bool(self.tree.nodes[1])
-            strata = (np.arange(size) + self.rng.random((n, size))) / size  # a draw from each [PER, 3.3]
+            strata = (np.arange(size) + self.rng.random((n, size))) / size  # a draw from each [PER, B.2.1]
             slots = self.tree.find((strata * self.tree.nodes[1]).ravel()).reshape(n, size)
             weights = importance_weights(self.tree.nodes[self.tree.leaves + slots], self.args.per_beta)
             self.sampled += slots.size

@@ -13,7 +13,7 @@
        |                         +----------------> `store`, shared memory --- batches -----> |    |
        +--- newest networks: `board`, shared memory; reward r: from evaluator, through replay ----+
 
-    python ca2e_dqn_atari.py --env-id PongNoFrameskip-v4      # the paper's settings: 10M steps
+    python ca2e_dqn_atari.py --env-id PongNoFrameskip-v4  # 10M steps; the paper's settings where it has any
     python ca2e_dqn_atari.py --env-id PongNoFrameskip-v4 --total-timesteps 300000 --buffer-size 300000 \
         --exploration-steps 50000 --end-e 0.02 --target-network-frequency 1000   # two cores: 50 minutes
     python ca2e_dqn_atari.py --evaluate runs/<name>/agent.pt --capture-video
@@ -57,7 +57,7 @@ class Args:
     evaluate: str = ""  # play 20 greedy games with this agent.pt (or prior) and exit
     sync: bool = False  # all in one process, in turn: slow, repeatable; breakpoint() works
     env_id: str = "PongNoFrameskip-v4"  # the game, as gymnasium registers it [paper, App. B]
-    total_timesteps: int = 10_000_000  # agent steps (4 frames each) of all actors together [paper, Fig. 2]
+    total_timesteps: int = 10_000_000  # steps (of 4 frames) of all actors [paper, Fig. 2; Deviation 19]
     # DQN
     learning_rate: float = 1e-4  # of Adam [paper, App. A]
     buffer_size: int = 1_000_000  # transitions in the replay [paper, App. A]
@@ -75,7 +75,7 @@ class Args:
     num_prior_actors: int = 3  # actors that exploit trained baseline agents [paper, 5.1]
     prior_dir: str = "priors"  # its <env_id>/*.pt are the baseline agents, shared in turn by the actors
     prior_epsilon: float = 0.01  # epsilon of the prior actors [ours: Deviation 5]
-    retire_ratio: float = 1.05  # alpha: 1.05 asks the learner for rbar + 5 % of abs(rbar) [Deviation 1]
+    retire_ratio: float = 1.05  # alpha: 1.05 asks the learner for rbar + 5 % of abs(rbar) [ours]
     retire_patience: int = 3  # "several times": in this many evaluations in a row [ours: Deviation 2]
     local_buffer_size: int = 50  # the paper's B, a block that an actor delivers [Ape-X]; shapes: B is a batch
     per_alpha: float = 0.6  # how far priorities skew the sampling, 0 is uniform [Ape-X]
@@ -92,7 +92,7 @@ class Args:
 
 # ------------------------------------------------------------------------------------------------ Environment
 def make_atari(env_id: str, num_envs: int = 1) -> AtariVectorEnv:
-    """Atari as App. A has it: states (num_envs, 4, 84, 84), frame skip 4, up to 30 no-ops (the defaults).
+    """States (num_envs, 4, 84, 84), up to 30 no-ops [App. A]; an action lasts 4 frames [DQN] (the defaults).
 
     `terminated` is true at every lost life (Deviation 18): a game is over when no lives are left, else it may
     wait for FIRE. The step after a game's end ignores its action and returns the next game's start.
@@ -266,7 +266,7 @@ class LocalBuffer:
         self.count += 1
 
     def deliver(self, replay, network, is_prior: bool) -> tuple[int, list[float]]:
-        """Alg. 2: multi-step transitions, "calculate priorities", "add (tau, p) to Replay Memory"."""
+        """Alg. 2: multi-step transitions, "calculate priorities", "add ... (tau, p) to Replay Memory"."""
         n, gamma, ring_size, store = self.args.n_step, self.args.gamma, self.args.ring_size, self.store
         m = len(self.steps) - n  # the newest n wait: their windows may be open
         states, actions, rewards, terminations, final = zip(*self.steps)
@@ -365,7 +365,7 @@ class PrioritizedReplay:
             self.tree.set(slots[current], (priorities[current] + 1e-6) ** self.args.per_alpha)
             inserted, size = self.progress["global_step"] - self.start_step, self.args.batch_size
             n = batches_due(inserted, self.sampled, self.args) * bool(self.tree.nodes[1])
-            strata = (np.arange(size) + self.rng.random((n, size))) / size  # a draw from each [PER, 3.3]
+            strata = (np.arange(size) + self.rng.random((n, size))) / size  # a draw from each [PER, B.2.1]
             slots = self.tree.find((strata * self.tree.nodes[1]).ravel()).reshape(n, size)
             weights = importance_weights(self.tree.nodes[self.tree.leaves + slots], self.args.per_beta)
             self.sampled += slots.size

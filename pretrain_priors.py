@@ -63,14 +63,14 @@ class Args:
     learning_starts: int = 10_000  # agent steps before the first update [OpenAI baselines]; control 5,000
     target_network_frequency: int = 1_000  # Atari: agent steps between its updates [OpenAI baselines]
     end_e: float = 0.02  # Atari: epsilon from exploration_steps on [ours]
-    exploration_steps: int = 100_000  # Atari: agent steps over which epsilon falls from 1 [OpenAI baselines]
+    exploration_steps: int = 100_000  # Atari: agent steps over which epsilon falls from 1 [ours]
     tau: float = 0.005  # control: how far an update moves the target networks [TD3]
     exploration_noise: float = 0.3  # control: sigma; 1 is half of the range [ours: 0.1 stalls on Hopper]
     atari = property(lambda self: self.algo.endswith("dqn"))  # or continuous control?
 
 # ------------------------------------------------------------------------------------------------ Environment
 def make_atari(env_id: str, num_envs: int = 1) -> AtariVectorEnv:
-    """Atari as App. A has it: states (num_envs, 4, 84, 84), frame skip 4, up to 30 no-ops (the defaults).
+    """States (num_envs, 4, 84, 84), up to 30 no-ops [App. A]; an action lasts 4 frames [DQN] (the defaults).
 
     `terminated` is true at every lost life (Deviation 18): a game is over when no lives are left, else it may
     wait for FIRE. The step after a game's end ignores its action and returns the next game's start.
