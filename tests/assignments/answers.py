@@ -431,6 +431,8 @@ for phrase, edit in {
     wrong("actor", BOTH, phrase, edit)
 for script, network in ((DDPG, "online"), (DQN, "q_network")):
     wrong("actor", script, "receive must fill the learner's network", (f'"newest", {network}, version', f'"newest", {"prior_actor" if script == DDPG else "prior_network"}, version'))
+for script in BOTH:  # right: no window reads whether a final record is terminated
+    ANSWERS.append(Answer("actor", script, "", None, (("0.0, False, episode_step, final", "0.0, bool(terminations[0]), episode_step, final"),)))
 wrong("actor", BOTH, "The environment was reset without a seed", ("env.reset(seed=int(rng.integers(2**31)))", "env.reset()"))
 wrong("actor", BOTH, "reset the environment with the same seed", ("env.reset(seed=int(rng.integers(2**31)))", "env.reset(seed=args.seed)"))
 wrong("actor", DDPG, "here of one", ("env.step(action[None])\n        buffer", "env.step(action)\n        buffer"))
