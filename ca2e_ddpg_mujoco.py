@@ -71,7 +71,7 @@ class Args:
     num_prior_actors: int = 3  # actors that exploit trained baseline agents [paper, 5.1]
     prior_dir: str = "priors"  # its <env_id>/*.pt are the baseline agents, shared in turn by the actors
     prior_noise: float = 0.05  # sigma of the prior actors [ours: Deviation 5]
-    retire_ratio: float = 1.05  # alpha: 1.05 asks the learner for rbar + 5 % of abs(rbar) [ours]
+    retire_ratio: float = 1.05  # alpha: 1.05 asks for rbar + 5 % of abs(rbar) [ours: Deviation 1]
     retire_patience: int = 3  # "several times": in this many evaluations in a row [ours: Deviation 2]
     local_buffer_size: int = 50  # the paper's B, a block that an actor delivers [Ape-X]; shapes: B is a batch
     per_alpha: float = 0.6  # how far priorities skew the sampling, 0 is uniform [Ape-X]

@@ -602,7 +602,7 @@ right("learner", DQN, """
         for row in range(slots.shape[0]):
             batch = [torch.as_tensor(array[row]).to(agent.device) for array in arrays]
             error, metrics = agent.update(batch, progress["global_step"])
-            made.append(error.cpu().numpy())
+            made.append(error.to(device="cpu").numpy())
             if not agent.updates % args.publish_frequency:
                 publish(board, agent.online, agent.average)
         errors = np.concatenate(made) if made else np.zeros(0)

@@ -47,7 +47,7 @@ class OnDevice(torch.Tensor):
         return self.as_subclass(torch.Tensor)
 
     def to(self, *arguments, **options):
-        return super().to(*arguments, **options).as_subclass(torch.Tensor if "cpu" in map(str, arguments) else OnDevice)
+        return super().to(*arguments, **options).as_subclass(torch.Tensor if "cpu" in map(str, [*arguments, *options.values()]) else OnDevice)
 
 
 class Agent:

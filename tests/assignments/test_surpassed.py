@@ -79,7 +79,7 @@ def test_negative(student):
     check(student, [rbar * 0.9] * 4, rbar, ratio, 3, False,
           "These are better than rbar, but by less than (alpha - 1) abs(rbar).")
     check(student, [rbar * 0.78] * 4, rbar, ratio, 3, False,
-          "These are better than rbar / alpha, but not by (alpha - 1) abs(rbar) better than rbar: that is meant.")
+          "These are better than rbar / alpha, which is not enough: better than rbar by (alpha - 1) abs(rbar) is meant.")
     check(student, [rbar * 0.7] * 3, rbar, ratio, 3, True,
           "These are better than rbar by more than (alpha - 1) abs(rbar): the prior must retire. (alpha * abs(rbar) would "
           "be above 0, which no one reaches.)")
