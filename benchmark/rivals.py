@@ -1,6 +1,7 @@
 """What a user would pick instead, trained and evaluated as our runs are: stable-baselines3's agents, one run a call.
 
     python benchmark/rivals.py td3 Hopper-v5 --seed 1 --steps 300000     # benchmark/results/rival_td3_Hopper-v5_s1.csv
+    python benchmark/rivals.py td3 Hopper-v5 --noise 0.1                 # as TD3's paper has it; the library adds none
     python benchmark/rivals.py ppo Reacher-v5 --seed 1 --steps 150000
     timeout 40m python benchmark/rivals.py dqn PongNoFrameskip-v4 --seed 1 --threads 2
 
@@ -24,6 +25,7 @@ from stable_baselines3 import DDPG, DQN, PPO, TD3
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_atari_env, make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
+from stable_baselines3.common.noise import NormalActionNoise
 from stable_baselines3.common.vec_env import VecFrameStack, VecTransposeImage
 
 gym.register_envs(ale_py)
@@ -86,11 +88,12 @@ def main():
     parser.add_argument("env_id")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--steps", type=int, default=300_000)
+    parser.add_argument("--noise", type=float, default=0.0, help="of TD3 and DDPG: standard deviation, actions scaled to [-1, 1]")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--state", default="runs", help="folder of what a stopped run goes on from")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    name = f"rival_{args.algorithm}_{args.env_id}_s{args.seed}"
+    name = f"rival_{args.algorithm}{'_noise' if args.noise else ''}_{args.env_id}_s{args.seed}"
     folder = Path(args.state) / name
     folder.mkdir(parents=True, exist_ok=True)
     args.csv = RESULTS / f"{name}.csv"
@@ -103,7 +106,11 @@ def main():
     else:
         tuned = dict(TUNED, exploration_fraction=50_000 / args.steps) if args.algorithm == "dqn" else {}
         policy = "CnnPolicy" if args.algorithm == "dqn" else "MlpPolicy"
-        model = kind(policy, make(args), seed=args.seed, device="cpu", **tuned)
+        env = make(args)
+        if args.noise:
+            size = env.action_space.shape
+            tuned["action_noise"] = NormalActionNoise(np.zeros(size), np.full(size, args.noise))
+        model = kind(policy, env, seed=args.seed, device="cpu", **tuned)
     left = args.steps - model.num_timesteps
     if left > 0:
         model.learn(left, callback=Curve(args, rows, folder), reset_num_timesteps=False)
