@@ -5,10 +5,10 @@
     python benchmark/rivals.py ppo Reacher-v5 --seed 1 --steps 150000
     timeout 40m python benchmark/rivals.py dqn PongNoFrameskip-v4 --seed 1 --threads 2
 
-Control: the library's own defaults, one thread; every 5,000 steps 10 greedy episodes in an environment of their own, as
-CA2E-DDPG has them. Atari: the settings that rl-baselines3-zoo tuned, which are meant for 10M steps; so exploration ends
-at 50,000 steps (not a million), as in our command, and learning starts at 10,000 (not 100,000). Every 25,000 steps 5 greedy
-full games. A run that was stopped goes on from its last save by the same command (state in --state).
+Control: the library's own defaults, one thread; every 5,000 steps 10 greedy episodes in an environment of their own,
+as CA2E-DDPG has them. Atari: the settings that rl-baselines3-zoo tuned, which are meant for 10M steps; so exploration
+ends at 50,000 steps (not a million), as in our command, and learning starts at 10,000 (not 100,000). Every 25,000
+steps 5 greedy full games. A run that was stopped goes on from its last save by the same command (state in --state).
 """
 
 import argparse
@@ -88,7 +88,7 @@ def main():
     parser.add_argument("env_id")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--steps", type=int, default=300_000)
-    parser.add_argument("--noise", type=float, default=0.0, help="of TD3 and DDPG: standard deviation, actions scaled to [-1, 1]")
+    parser.add_argument("--noise", type=float, default=0.0, help="of TD3, DDPG: its deviation, for actions in [-1, 1]")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--state", default="runs", help="folder of what a stopped run goes on from")
     args = parser.parse_args()
