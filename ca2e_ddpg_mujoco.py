@@ -51,7 +51,7 @@ class Args:
     capture_video: bool = False  # write a GIF of a greedy episode when the run, or --evaluate, ends
     resume: str = ""  # go on with this run, runs/<name>; its settings hold, but for flags given anew
     evaluate: str = ""  # play 20 greedy episodes with this agent.pt (or prior) and exit
-    sync: bool = False  # all in one process, in turn: slow, repeatable; breakpoint() works
+    sync: bool = False  # all in one process, in turn: repeatable; breakpoint() works (losses: --no-cuda)
     env_id: str = "Hopper-v5"  # the task, as gymnasium registers it [paper, App. B; Deviation 17]
     total_timesteps: int = 1_000_000  # steps of all actors together [paper, Fig. 3; Deviation 19]
     # DDPG
@@ -69,14 +69,14 @@ class Args:
     # CA2E
     num_nature_actors: int = 5  # actors that explore, with noise on the learner's actions [paper, 5.1]
     num_prior_actors: int = 3  # actors that exploit trained baseline agents [paper, 5.1]
-    prior_dir: str = "priors"  # its <env_id>/*.pt are the baseline agents, shared in turn by the actors
+    prior_dir: str = "priors"  # actors take its <env_id>/*.pt by name, in turn; those left over do not play
     prior_noise: float = 0.05  # sigma of the prior actors [ours: Deviation 5]
     retire_ratio: float = 1.05  # alpha: 1.05 asks for rbar + 5 % of abs(rbar) [ours: Deviation 1]
     retire_patience: int = 3  # "several times": in this many evaluations in a row [ours: Deviation 2]
-    local_buffer_size: int = 50  # the paper's B, a block that an actor delivers [Ape-X]; shapes: B is a batch
+    local_buffer_size: int = 50  # steps an actor delivers at once [Ape-X]; Alg. 2's B, but (B,) is a batch
     per_alpha: float = 0.6  # how far priorities skew the sampling, 0 is uniform [Ape-X]
     per_beta: float = 0.4  # how far importance weights correct it, 1 is fully [Ape-X]
-    samples_per_insert: float = 128.0  # sampled for each inserted; 0: no limit, as the paper [a batch a step]
+    samples_per_insert: float = 128.0  # draws per inserted step; 0: no limit, as the paper [a batch a step]
     publish_frequency: int = 10  # updates between publications of the network [ours: the paper is silent]
     eval_frequency: int = 5_000  # steps between greedy evaluations [ours: Deviation 3]
     eval_episodes: int = 10  # episodes of an evaluation [ours: Deviation 3]
@@ -160,7 +160,7 @@ def actor_loss(actor, critic, states) -> torch.Tensor:
 
 @torch.inference_mode()
 def first_priorities(online, states, actions, returns, discounts, k) -> np.ndarray:
-    """Deviation 4, as Ape-X: abs(TD error), (m,), of steps 0..m-1; the states (L, ...) go further."""
+    """Deviation 4, as Ape-X: abs(TD error) (m,) of the first m of L states, by the online networks alone."""
     states, t = torch.from_numpy(states), np.arange(len(actions))
     next_q = online.critic(states, online.actor(states)).numpy()  # (L,)
     targets = returns + discounts * next_q[t + k]  # G_t + gamma^k q(s_{t+k}, pi(s_{t+k}))  (m,)
@@ -174,7 +174,7 @@ def soft_update(target: nn.Module, source: nn.Module, tau: float) -> None:
 
 # ------------------------------------------------------------------------------ Actors and evaluator (Alg. 1)
 def noise_of(index: int, args: Args) -> float:
-    """Sigma of an actor's noise, 1 is half of the actions' range; a retired prior has the last one's."""
+    """Sigma of an actor's noise, 1: half the actions' range; a retired prior: the last nature actor's."""
     share = 1.0 if index >= args.num_nature_actors else index / max(1, args.num_nature_actors - 1)
     return args.max_noise + share * (args.min_noise - args.max_noise)
 
@@ -273,7 +273,7 @@ class LocalBuffer:
         self.steps, self.episodes = [], []  # not delivered yet; an episode is (return, length)
 
     def append(self, state, action, reward, terminated: bool, episode_step: int, final: bool = False) -> None:
-        """Alg. 1, "store (s_t, a_t, r_{t+1}, s_{t+1})"; the next call brings s_{t+1}; final: only that."""
+        """Alg. 1, "store (s_t, a_t, r_{t+1}, s_{t+1})"; s_{t+1} comes with the next call; final: it alone."""
         record = self.store[self.index * self.args.ring_size + self.count % self.args.ring_size]
         record["count"] = self.count  # first: a reader sees by it that the rest is being overwritten
         record["frame"], record["action"], record["episode_step"] = state[-1], action, episode_step
@@ -285,7 +285,7 @@ class LocalBuffer:
         n, gamma, ring_size, store = self.args.n_step, self.args.gamma, self.args.ring_size, self.store
         m = len(self.steps) - n  # the newest n wait: their windows may be open
         states, actions, rewards, terminations, final = zip(*self.steps)
-        ends = [next((i for i in range(t, t + n) if final[i]), t + n) for t in range(m)]  # n on, or game over
+        ends = [next((i for i in range(t, t + n) if final[i]), t + n) for t in range(m)]  # final, or n on
         windows = [n_step_return(rewards[t:end], terminations[t:end], gamma) for t, end in enumerate(ends)]
         returns, discounts, k = map(np.array, zip(*windows))
         priorities = first_priorities(network, np.array(states), np.array(actions[:m]), returns, discounts, k)
@@ -338,7 +338,7 @@ def batches_due(inserted: int, sampled: int, args: Args) -> int:
 
 
 def allowed_step(start_step: int, sampled: int, args: Args) -> int:
-    """The same for actors: the last step to begin a block at; without slack both sides could wait."""
+    """The same for actors: the last step at which a block may begin; slack, or both sides could wait."""
     if args.samples_per_insert == 0:
         return args.total_timesteps - 1
     slack = args.samples_per_insert * args.local_buffer_size + BATCHES_PER_CALL * args.batch_size
@@ -561,7 +561,7 @@ def run_child(work, args: Args, index: int, prior: str | None, replay, *memory) 
         os.nice(19)  # a learner on the CPU is not to wait for actors that run ahead of it
     try:
         for step in work(args, index, prior, replay, store, board):
-            time.sleep(0.01 * (work is evaluator))  # which else would ask the board without a pause
+            time.sleep(0.01 * (work is evaluator))  # or it would poll the board without a pause
             while step > board["allowed_step"]:
                 time.sleep(0.02)
     except BaseException:
@@ -645,7 +645,7 @@ def save_agent(args: Args, path: Path, agent, progress: dict, final_return: floa
 
 
 def find_priors(args: Args, network: nn.Module) -> list[tuple[str, float]]:
-    """The prior actors' files, shared in turn, and the average return rbar of each."""
+    """A file for each prior actor, in turn, and its rbar. A file: format, env_id, network, average_return."""
     folder = Path(args.prior_dir) / args.env_id
     files = sorted(map(str, folder.glob("*.pt")))
     if args.num_prior_actors and not files:

@@ -55,7 +55,7 @@ class Args:
     capture_video: bool = False  # write a GIF of a greedy game when the run, or --evaluate, ends
     resume: str = ""  # go on with this run, runs/<name>; its settings hold, but for flags given anew
     evaluate: str = ""  # play 20 greedy games with this agent.pt (or prior) and exit
-    sync: bool = False  # all in one process, in turn: slow, repeatable; breakpoint() works
+    sync: bool = False  # all in one process, in turn: repeatable; breakpoint() works (losses: --no-cuda)
     env_id: str = "PongNoFrameskip-v4"  # the game, as gymnasium registers it [paper, App. B]
     total_timesteps: int = 10_000_000  # steps (of 4 frames) of all actors [paper, Fig. 2; Deviation 19]
     # DQN
@@ -73,14 +73,14 @@ class Args:
     # CA2E
     num_nature_actors: int = 5  # actors that explore, epsilon-greedy, with the learner's network [paper, 5.1]
     num_prior_actors: int = 3  # actors that exploit trained baseline agents [paper, 5.1]
-    prior_dir: str = "priors"  # its <env_id>/*.pt are the baseline agents, shared in turn by the actors
+    prior_dir: str = "priors"  # actors take its <env_id>/*.pt by name, in turn; those left over do not play
     prior_epsilon: float = 0.01  # epsilon of the prior actors [ours: Deviation 5]
     retire_ratio: float = 1.05  # alpha: 1.05 asks for rbar + 5 % of abs(rbar) [ours: Deviation 1]
     retire_patience: int = 3  # "several times": in this many evaluations in a row [ours: Deviation 2]
-    local_buffer_size: int = 50  # the paper's B, a block that an actor delivers [Ape-X]; shapes: B is a batch
+    local_buffer_size: int = 50  # steps an actor delivers at once [Ape-X]; Alg. 2's B, but (B,) is a batch
     per_alpha: float = 0.6  # how far priorities skew the sampling, 0 is uniform [Ape-X]
     per_beta: float = 0.4  # how far importance weights correct it, 1 is fully [Ape-X]
-    samples_per_insert: float = 8.0  # sampled for each inserted; 0: no limit, as the paper [DQN: 32 every 4]
+    samples_per_insert: float = 8.0  # draws per inserted step; 0: no limit, as the paper [DQN: 32 per 4 = 8]
     publish_frequency: int = 25  # updates between publications of the network [ours: the paper is silent]
     eval_frequency: int = 25_000  # agent steps between greedy evaluations [ours: Deviation 3]
     eval_episodes: int = 5  # games of an evaluation, at epsilon 0.001 [ours: Deviation 3]
@@ -135,7 +135,7 @@ def td_target(q_network, target_network, returns, discounts, next_states) -> tor
 
 @torch.inference_mode()
 def first_priorities(q_network, states, actions, returns, discounts, k) -> np.ndarray:
-    """Deviation 4, as Ape-X: abs(TD error), (m,), of steps 0..m-1; the states (L, ...) go further."""
+    """Deviation 4, as Ape-X: abs(TD error) (m,) of the first m of L states, by the online network alone."""
     q_values, t = q_network(torch.from_numpy(states)).numpy(), np.arange(len(actions))
     targets = returns + discounts * q_values[t + k].max(1)  # G_t + gamma^k max_a q(s_{t+k}, a)  (m,)
     return np.abs(targets - q_values[t, actions])
@@ -148,7 +148,7 @@ def soft_update(target: nn.Module, source: nn.Module, tau: float) -> None:
 
 # ------------------------------------------------------------------------------ Actors and evaluator (Alg. 1)
 def epsilon_of(index: int, global_step: int, args: Args) -> float:
-    """Epsilon of an actor, annealed on the steps of all; a retired prior has the last one's (Dev. 6)."""
+    """Epsilon of an actor, annealed on all steps; a retired prior: the last nature actor's (Dev. 6)."""
     share = 1.0 if index >= args.num_nature_actors else index / max(1, args.num_nature_actors - 1)
     start = args.start_e + share * (args.min_start_e - args.start_e)
     return start + min(1.0, global_step / args.exploration_steps) * (args.end_e - start)
@@ -258,7 +258,7 @@ class LocalBuffer:
         self.steps, self.episodes = [], []  # not delivered yet; an episode is (return, length)
 
     def append(self, state, action, reward, terminated: bool, episode_step: int, final: bool = False) -> None:
-        """Alg. 1, "store (s_t, a_t, r_{t+1}, s_{t+1})"; the next call brings s_{t+1}; final: only that."""
+        """Alg. 1, "store (s_t, a_t, r_{t+1}, s_{t+1})"; s_{t+1} comes with the next call; final: it alone."""
         record = self.store[self.index * self.args.ring_size + self.count % self.args.ring_size]
         record["count"] = self.count  # first: a reader sees by it that the rest is being overwritten
         record["frame"], record["action"], record["episode_step"] = state[-1], action, episode_step
@@ -270,7 +270,7 @@ class LocalBuffer:
         n, gamma, ring_size, store = self.args.n_step, self.args.gamma, self.args.ring_size, self.store
         m = len(self.steps) - n  # the newest n wait: their windows may be open
         states, actions, rewards, terminations, final = zip(*self.steps)
-        ends = [next((i for i in range(t, t + n) if final[i]), t + n) for t in range(m)]  # n on, or game over
+        ends = [next((i for i in range(t, t + n) if final[i]), t + n) for t in range(m)]  # final, or n on
         windows = [n_step_return(rewards[t:end], terminations[t:end], gamma) for t, end in enumerate(ends)]
         returns, discounts, k = map(np.array, zip(*windows))
         priorities = first_priorities(network, np.array(states), np.array(actions[:m]), returns, discounts, k)
@@ -323,7 +323,7 @@ def batches_due(inserted: int, sampled: int, args: Args) -> int:
 
 
 def allowed_step(start_step: int, sampled: int, args: Args) -> int:
-    """The same for actors: the last step to begin a block at; without slack both sides could wait."""
+    """The same for actors: the last step at which a block may begin; slack, or both sides could wait."""
     if args.samples_per_insert == 0:
         return args.total_timesteps - 1
     slack = args.samples_per_insert * args.local_buffer_size + BATCHES_PER_CALL * args.batch_size
@@ -418,7 +418,7 @@ class DQN:
     def update(self, batch, global_step: int) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """Alg. 3, "learn and update the network parameters": TD errors (B,), metrics, still on the device."""
         before, self.copies = self.copies, global_step // self.args.target_network_frequency  # copies due
-        if self.copies > before:  # infinite before the first update: none then, lest a resumed target is lost
+        if self.copies > before:  # false at the first update (before is inf): a resumed target is kept
             soft_update(self.target, self.online, tau=1.0)  # theta-minus <- theta
         td_errors, loss, q_value = self.learn(batch)
         self.updates += 1
@@ -559,7 +559,7 @@ def run_child(work, args: Args, index: int, prior: str | None, replay, *memory) 
         os.nice(19)  # a learner on the CPU is not to wait for actors that run ahead of it
     try:
         for step in work(args, index, prior, replay, store, board):
-            time.sleep(0.01 * (work is evaluator))  # which else would ask the board without a pause
+            time.sleep(0.01 * (work is evaluator))  # or it would poll the board without a pause
             while step > board["allowed_step"]:
                 time.sleep(0.02)
     except BaseException:
@@ -643,7 +643,7 @@ def save_agent(args: Args, path: Path, agent, progress: dict, final_return: floa
 
 
 def find_priors(args: Args, network: nn.Module) -> list[tuple[str, float]]:
-    """The prior actors' files, shared in turn, and the average return rbar of each."""
+    """A file for each prior actor, in turn, and its rbar. A file: format, env_id, network, average_return."""
     folder = Path(args.prior_dir) / args.env_id
     files = sorted(map(str, folder.glob("*.pt")))
     if args.num_prior_actors and not files:

@@ -234,8 +234,8 @@ def test_so_is_pong_with_and_without_priors():
     assert "| seven of seven runs: 175,000 to 250,000 | one of five: 225,000; four not by 300,000 |" in results
     found, own = compare.compare(*arms, [18], 26_000), compare.compare("pong_ca2e_second", "pong_no_prior8", [18], 26_000)
     assert [len(means) for means in own["means"]] == [3, 4]
-    assert (f"On Pong priors seem to help (p = {found['p']:.3f} over all runs, {own['p']:.2f} on two cores alone, the test "
-            "named beforehand)") in results
+    assert (f"On Pong priors seem to help (p = {own['p']:.2f} in the test named beforehand, on two cores; "
+            f"{found['p']:.3f} over all runs)") in results
     # shuffled only within a machine: the H100's one run of each arm; two cores' three against four
     (*_, h100, a, b, c), (h100_none, *none) = found["means"]
     cores = [a, b, c, *none]

@@ -65,9 +65,12 @@ def test_the_local_buffer_cuts_windows_at_a_games_end_and_delivers_every_step_on
     for t, reward in enumerate(rewards):
         final = reward is None
         buffer.append(np.array([t]), t, reward or 0.0, t in (9, 11), episode_step, final)
+        if final:
+            buffer.episodes.append((float(t), t))
         episode_step = 0 if final else episode_step + 1
         if len(buffer.steps) >= 5 + 3:
             buffer.deliver(replay, None, False)
+    assert [call[5] for call in replay.calls] == [[(7.0, 7)], [(12.0, 12)], []]  # each episode is reported once
     counts = np.concatenate([call[2] for call in replay.calls]) - 60
     assert list(counts) == [0, 1, 2, 3, 4, 5, 6, 8, 9, 10, 11, 13, 14]  # 7 and 12 are final states
     assert [call[1] - 60 for call in replay.calls] == [8, 13, 18] and [len(call[2]) for call in replay.calls] == [5, 4, 4]
@@ -147,6 +150,18 @@ def test_the_double_dqn_loss_and_its_gradient_agree_with_a_slow_loop():
     for mine, slow in zip(got, torch.autograd.grad(total, agent.theta)):
         assert torch.allclose(mine, slow, atol=1e-5)
     assert all(parameter.grad is None for parameter in agent.target.parameters())
+
+
+def test_gradients_are_clipped_to_10_and_each_metric_has_its_own_name():
+    torch.manual_seed(0)
+    agent, batch = make_agent(batch_size=8), random_batch(np.random.default_rng(0), 8)
+    batch[2] += 1e6
+    loss, _, q_values = agent.loss(*batch)
+    _, metrics = agent.update(batch, 0)
+    norm = torch.cat([parameter.grad.flatten() for parameter in agent.theta]).norm()
+    assert float(norm) == pytest.approx(10, rel=1e-3)
+    assert float(metrics["losses/td_loss"]) == pytest.approx(float(loss.detach()), rel=1e-4)
+    assert float(metrics["losses/q_values"]) == pytest.approx(float(q_values.mean()), abs=1e-5)
 
 
 def test_first_priorities_agree_with_a_slow_loop():
@@ -279,6 +294,22 @@ def test_learned_priorities_replace_the_first_late_ones_are_dropped_and_old_expe
     assert replay.progress["global_step"] == 104
 
 
+def test_refreshed_priorities_have_the_exponent_alpha_and_are_never_zero():
+    replay, _ = make_replay(per_alpha=0.5)
+    replay.add(0, 10, np.arange(7), np.full(7, 9.0), False, [])
+    replay.sample(np.array([3, 4]), np.array([3, 4]), np.array([16.0, 0.0]))
+    assert replay.tree.nodes[replay.tree.leaves :][2:5] == pytest.approx([3, 4, 1e-3], rel=1e-3)
+
+
+def test_a_resumed_replay_counts_its_own_transitions_alone():
+    _, args = make_replay(samples_per_insert=8.0, learning_starts=20)
+    replay = ca2e.PrioritizedReplay(args, {"global_step": 5000, "prior_steps": 0, "evaluations": []})
+    replay.add(0, 13, np.arange(10), np.ones(10), False, [])
+    assert replay.sample(*NOTHING)[0].shape == (0, 8)  # 10 of the 20 that it waits for
+    replay.add(0, 26, np.arange(13, 26), np.ones(13), False, [])
+    assert replay.sample(*NOTHING)[0].shape == (1, 8)
+
+
 @pytest.mark.parametrize("script", [ca2e, ddpg])
 def test_an_actor_that_joins_or_delivers_is_told_the_step_and_all_evaluations(script):
     args = script.Args(num_nature_actors=2, num_prior_actors=0, buffer_size=500, total_timesteps=500)
@@ -382,6 +413,49 @@ def test_published_weights_arrive_and_a_half_written_vector_is_never_taken(monke
     monkeypatch.setattr(time, "sleep", finish)
     assert ca2e.receive(board, "newest", actor, version) == 4
     assert sleeps == [True] and (actor.weight == 7.0).all()
+
+
+def test_the_order_in_which_shared_memory_is_written_and_read():
+    """Weights are copied while the version is odd, and again if it moved; a record's count comes first, is read last."""
+    net, odd, written, read = torch.nn.Linear(3, 2), [], [], []
+
+    class Board(dict):
+        def __getitem__(self, name):
+            if name != "version":
+                odd.append(dict.__getitem__(self, "version") % 2)
+            return dict.__getitem__(self, name)
+
+    board = Board(version=0, newest=np.zeros(8, np.float32), average=np.zeros(8, np.float32))
+    ca2e.publish(board, net, net)
+    assert odd == [1, 1]
+
+    class Passing(dict):
+        def __getitem__(self, name):
+            value = dict.__getitem__(self, name)
+            if name == "newest" and dict.__getitem__(self, "version") == 2:  # a whole publication passes meanwhile
+                self.update(version=4, newest=np.full(8, 5, np.float32))
+            return value
+
+    assert ca2e.receive(Passing(version=2, newest=np.zeros(8, np.float32)), "newest", net, -1) == 4
+    assert (net.weight == 5).all()
+
+    class Record(dict):
+        def __setitem__(self, name, value):
+            written.append(name)
+
+    args = ca2e.Args(num_nature_actors=1, num_prior_actors=0, buffer_size=64)
+    ca2e.LocalBuffer(args, {0: Record()}, 0, 0).append(np.zeros(4), 0, 0.0, False, 0)
+    assert written[0] == "count"
+    names = ("count", "action", "return", "discount", "k", "episode_step", "frame")
+    store = np.zeros(64, [(name, int) for name in names])
+
+    class Watched:
+        def __getitem__(self, key):
+            read.append(key)
+            return store[key]
+
+    ca2e.gather(Watched(), np.array([9]), np.array([9]), np.ones(1, np.float32), args)
+    assert read[-1] == "count"
 
 
 @pytest.mark.parametrize("script, env_id", [(ca2e, "PongNoFrameskip-v4"), (ddpg, "InvertedPendulum-v5")])

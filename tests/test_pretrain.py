@@ -1,5 +1,8 @@
 """The pretrainer: its replay against the game's own stacks, its three targets by hand, and its checkpoint."""
 
+from copy import deepcopy
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +11,7 @@ import ca2e_ddpg_mujoco as ddpg
 import ca2e_dqn_atari as ca2e
 import catch_game
 import pretrain_priors as pretrain
+from test_main import Scripted
 
 
 @pytest.mark.parametrize("env_id", ["PongNoFrameskip-v4", "BreakoutNoFrameskip-v4"])
@@ -187,6 +191,86 @@ def test_ddpg_targets_by_hand():
     targets = [pretrain.ddpg_target("td3", actor, [high, low], returns, states, discounts) for _ in range(200)]
     actions = -2 * (torch.stack(targets)[:, 0] - 1)  # the smaller critic is `low`
     assert 1.0 <= actions.min() < 1.3 and actions.max() == 2  # noise clipped to half the scale, action to its bound
+
+
+def test_an_update_of_ddpg_climbs_the_critic_and_moves_the_targets():
+    torch.manual_seed(0)
+    agent = pretrain.DDPG(pretrain.Args(algo="ddpg", tau=0.25, learning_rate=1e-3),
+                          pretrain.make_control("InvertedPendulum-v5"), torch.device("cpu"))
+    old, states = deepcopy(agent), torch.randn(8, 1, 4)
+    agent.update([states, torch.rand(8, 1), torch.randn(8), torch.full((8,), 0.9), torch.randn(8, 1, 4)], 0)
+    value = agent.critics[0](states, old.network(states)).mean()  # by the critic as it is now
+    gradients = torch.autograd.grad(value, list(old.network.parameters()))
+    for before, now, up in zip(old.network.parameters(), agent.network.parameters(), gradients):
+        moved = up.abs() > 1e-5  # Adam's first step is the learning rate times the sign
+        assert torch.allclose((now - before)[moved], 1e-3 * up.sign()[moved], atol=2e-5)
+    for target, before, newest in ((agent.target, old.target, agent.network),
+                                   (agent.target_critics, old.target_critics, agent.critics)):
+        for t, b, n in zip(target.parameters(), before.parameters(), newest.parameters()):
+            assert torch.allclose(t, 0.75 * b + 0.25 * n, atol=1e-6)
+
+
+def test_td3_moves_its_actor_at_every_second_update():
+    agent = pretrain.DDPG(pretrain.Args(algo="td3"), pretrain.make_control("InvertedPendulum-v5"), torch.device("cpu"))
+    states, actions, returns, discounts, next_states = (torch.randn(8, 1, 4), torch.rand(8, 1), torch.randn(8),
+                                                        torch.full((8,), 0.9), torch.randn(8, 1, 4))
+    moved = []
+    for _ in range(4):
+        before = deepcopy(list(agent.network.parameters()))
+        agent.update([states, actions, returns, discounts, next_states], 0)
+        moved.append(not all(torch.equal(old, new) for old, new in zip(before, agent.network.parameters())))
+    assert moved == [False, True, False, True]
+
+
+SHORT = dict(env_id="InvertedPendulum-v5", algo="ddpg", learning_starts=50, batch_size=16, total_timesteps=300, num_envs=1,
+             train_frequency=1, buffer_size=1000)
+
+
+def test_the_best_evaluation_ships(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(pretrain.signal, "signal", lambda *_: None)
+    scores, networks = iter([1.0, 3.0, 2.0, 9.0]), []  # the last: the 20 games of the one that ships
+    monkeypatch.setattr(pretrain, "play_control", lambda env_id, network, *_: (
+        networks.append(deepcopy(network.state_dict())) or np.full(1, next(scores))))
+    pretrain.main(pretrain.Args(**SHORT, eval_frequency=100))
+    shipped = torch.load("priors/InvertedPendulum-v5/ddpg.pt", weights_only=True)
+    assert (shipped["global_step"], shipped["average_return"]) == (200, 9)
+    assert all(torch.equal(tensor, networks[1][name].half()) for name, tensor in shipped["network"].items())
+
+
+def test_a_stopped_training_saves_ships_nothing_and_exits_with_130(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    handlers, update = {}, pretrain.DDPG.update
+    monkeypatch.setattr(pretrain.signal, "signal", lambda number, handler: handlers.update({number: handler}))
+
+    def stopping(agent, batch, step):
+        if step == 60:
+            handlers[2](2, None)
+        return update(agent, batch, step)
+
+    monkeypatch.setattr(pretrain.DDPG, "update", stopping)
+    with pytest.raises(SystemExit) as stop:
+        pretrain.main(pretrain.Args(**SHORT, eval_frequency=1000))
+    assert stop.value.code == 130 and not list(tmp_path.glob("priors/*/*.pt"))
+    assert torch.load("runs/InvertedPendulum-v5__ddpg__1/resume.pt", weights_only=True)["global_step"] == 60
+
+
+def test_atari_is_stored_clipped_reported_unclipped_and_fire_is_pressed():
+    rows, agent = [], SimpleNamespace(act=lambda states, step: np.zeros(2, int))
+    replay = SimpleNamespace(add=lambda *row: rows.append([np.copy(column) for column in row]))
+    playing = pretrain.play_and_store(pretrain.Args(num_envs=2), Scripted(), replay, agent, 0)
+    assert [next(playing)[1] for _ in range(5)] == [[], [], [12.0], [], [20.0]]
+    assert [row[1][0] for row in rows] == [0, 0, 2, 0, 0] and all((row[2] == 1).all() for row in rows)
+
+
+def test_epsilon_of_the_pretrainer_falls():
+    agent = pretrain.DQN(pretrain.Args(end_e=0.02, exploration_steps=100), catch_game.CatchEnv(1), torch.device("cpu"))
+    states, draws = np.zeros((4, 4, 84, 84), np.uint8), []
+    agent.rng = SimpleNamespace(random=lambda size: np.array([0.01, 0.03, 0.5, 0.99]),
+                                integers=lambda high, size: draws.append(int(size)) or np.zeros(size, int))
+    for step in (0, 50, 100, 1000):
+        agent.act(states, step)
+    assert draws == [4, 3, 1, 1]
 
 
 def test_resuming_what_is_not_there_is_one_clear_line(tmp_path, monkeypatch):
