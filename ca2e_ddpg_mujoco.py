@@ -100,7 +100,7 @@ def make_control(env_id: str, num_envs: int = 1, film: bool = False) -> gym.vect
         flat = len(env.single_observation_space.shape) == 2 and len(env.single_action_space.shape) == 1
         if not (flat and env.single_action_space.is_bounded() and env.spec.max_episode_steps):
             raise ValueError("it needs flat observations, bounded actions and max_episode_steps")
-        film and [env.reset(), env.render()]  # where it cannot, it fails now
+        film and [env.reset(), env.envs[0].render()]  # where it cannot, it fails now
         return env
     except Exception as error:
         sys.exit(f"error: cannot act in {env_id}, as in Hopper-v5, say: {error!r:.200}")
@@ -174,7 +174,7 @@ def soft_update(target: nn.Module, source: nn.Module, tau: float) -> None:
 
 # ------------------------------------------------------------------------------ Actors and evaluator (Alg. 1)
 def noise_of(index: int, args: Args) -> float:
-    """Sigma of an actor's noise, 1: half the actions' range; a retired prior: the last nature actor's."""
+    """Sigma of an actor's noise, 1: half the actions' range; a retired prior's is min_noise (Deviation 6)."""
     share = 1.0 if index >= args.num_nature_actors else index / max(1, args.num_nature_actors - 1)
     return args.max_noise + share * (args.min_noise - args.max_noise)
 
@@ -583,9 +583,9 @@ def run_processes(args: Args, works: list, progress: dict, *memory):
     while True:
         for index, (child, (work, prior)) in enumerate(zip(children, works)):
             if child and child.exitcode not in (None, 0):
-                print(f"{child.name} died (status {child.exitcode}) and is started again", flush=True)
                 if child.exitcode == 255:  # then it only seems dead
                     sys.exit("error: the fork server died; go on with --resume")
+                print(f"{child.name} died (status {child.exitcode}) and is started again", flush=True)
                 kills.append(time.monotonic())
             if not child or child.exitcode not in (None, 0):
                 name, todo = f"{work.__name__} {index}", (work, args, index, prior, replay, *memory)
@@ -618,8 +618,8 @@ def load(path: str | Path, env_id: str = "", **parts) -> dict:
             if name == "optimizer":  # its learning rates may have been given anew
                 saved[name]["param_groups"] = part.state_dict()["param_groups"]
             part.load_state_dict(saved[name])
-            for tensor, moments in getattr(part, "state", {}).items():  # of the optimizer: unchecked yet
-                if {moments["exp_avg"].shape, moments["exp_avg_sq"].shape} != {tensor.shape}:
+            for tensor, own in getattr(part, "state", {}).items():  # of the optimizer: unchecked yet
+                if len({(t.shape, t.stride()) for t in (tensor, own["exp_avg"], own["exp_avg_sq"])}) > 1:
                     raise ValueError("its optimizer has another shape")
         numbers = [*saved["network"].values(), torch.tensor(float(saved["average_return"]))]
         if not all(tensor.isfinite().all() for tensor in numbers):

@@ -16,7 +16,6 @@
     python ca2e_dqn_atari.py --env-id PongNoFrameskip-v4  # 10M steps; the paper's settings where it has any
     python ca2e_dqn_atari.py --env-id PongNoFrameskip-v4 --total-timesteps 300000 --buffer-size 300000 \
         --exploration-steps 50000 --end-e 0.02 --target-network-frequency 1000   # two cores: 50 minutes
-    python ca2e_dqn_atari.py --evaluate runs/<name>/agent.pt --capture-video
 
 Read `actor` first: it is Alg. 1, with `epsilon_of`, `surpassed` and `evaluator`. Alg. 2: `n_step_return`,
 `LocalBuffer`, `first_priorities`, `SumTree`, `PrioritizedReplay`. Alg. 3: `td_target`, `DQN`, `learner`.
@@ -99,8 +98,8 @@ def make_atari(env_id: str, num_envs: int = 1) -> AtariVectorEnv:
     """
     gym.register_envs(ale_py)
     spec = gym.registry.get(env_id)
-    if spec is None or spec.entry_point != "ale_py.env:AtariEnv" or not (
-            "NoFrameskip" in env_id or env_id.startswith("ALE/")):  # others skip frames of their own
+    if spec is None or spec.entry_point != "ale_py.env:AtariEnv" or "Adventure" in env_id or not (
+            "NoFrameskip" in env_id or env_id.startswith("ALE/")):  # its lives never end; others skip frames
         sys.exit(f"error: cannot play {env_id}; ids look like PongNoFrameskip-v4 or ALE/Pong-v5")
     env = AtariVectorEnv(spec.kwargs["game"], num_envs, reward_clipping=False, life_loss_info=True,
                          num_threads=1, repeat_action_probability=spec.kwargs["repeat_action_probability"])
@@ -148,7 +147,7 @@ def soft_update(target: nn.Module, source: nn.Module, tau: float) -> None:
 
 # ------------------------------------------------------------------------------ Actors and evaluator (Alg. 1)
 def epsilon_of(index: int, global_step: int, args: Args) -> float:
-    """Epsilon of an actor, annealed on all steps; a retired prior: the last nature actor's (Dev. 6)."""
+    """Epsilon of an actor, annealed on all steps; a retired prior's starts at min_start_e (Dev. 6)."""
     share = 1.0 if index >= args.num_nature_actors else index / max(1, args.num_nature_actors - 1)
     start = args.start_e + share * (args.min_start_e - args.start_e)
     return start + min(1.0, global_step / args.exploration_steps) * (args.end_e - start)
@@ -207,7 +206,7 @@ def play_atari(env_id: str, q_network: QNetwork, games: int, seed: int, film: li
     returns, playing, life_lost = np.zeros(games), np.ones(games, bool), np.zeros(games, bool)
     while playing.any():
         if film is not None and playing[0]:
-            film.append(states[0, -1])
+            film.append(states[0, -1].copy())  # a view keeps the whole array
         actions = rng.integers(env.single_action_space.n, size=games)
         greedy = playing & (rng.random(games) >= 0.001)
         with torch.inference_mode():
@@ -483,7 +482,8 @@ def backward(loss_of, batch, parameters: list, pool) -> tuple[torch.Tensor, ...]
     shares = (column.chunk(pool._max_workers if pool else 1) for column in batch)
     losses, columns, parts = zip(*(pool.map if pool else map)(gradients, *shares))
     for parameter, *part in zip(parameters, *parts):
-        parameter.grad = sum(part[1:], part[0])
+        same = part[0].stride() == parameter.stride()  # else, without oneDNN, a fused Adam would mix them up
+        parameter.grad = sum(part[1:], part[0] if same else torch.empty_like(parameter).copy_(part[0]))
     return sum(losses), *map(torch.cat, zip(*columns))
 
 
@@ -581,9 +581,9 @@ def run_processes(args: Args, works: list, progress: dict, *memory):
     while True:
         for index, (child, (work, prior)) in enumerate(zip(children, works)):
             if child and child.exitcode not in (None, 0):
-                print(f"{child.name} died (status {child.exitcode}) and is started again", flush=True)
                 if child.exitcode == 255:  # then it only seems dead
                     sys.exit("error: the fork server died; go on with --resume")
+                print(f"{child.name} died (status {child.exitcode}) and is started again", flush=True)
                 kills.append(time.monotonic())
             if not child or child.exitcode not in (None, 0):
                 name, todo = f"{work.__name__} {index}", (work, args, index, prior, replay, *memory)
@@ -616,8 +616,8 @@ def load(path: str | Path, env_id: str = "", **parts) -> dict:
             if name == "optimizer":  # its learning rates may have been given anew
                 saved[name]["param_groups"] = part.state_dict()["param_groups"]
             part.load_state_dict(saved[name])
-            for tensor, moments in getattr(part, "state", {}).items():  # of the optimizer: unchecked yet
-                if {moments["exp_avg"].shape, moments["exp_avg_sq"].shape} != {tensor.shape}:
+            for tensor, own in getattr(part, "state", {}).items():  # of the optimizer: unchecked yet
+                if len({(t.shape, t.stride()) for t in (tensor, own["exp_avg"], own["exp_avg_sq"])}) > 1:
                     raise ValueError("its optimizer has another shape")
         numbers = [*saved["network"].values(), torch.tensor(float(saved["average_return"]))]
         if not all(tensor.isfinite().all() for tensor in numbers):

@@ -77,8 +77,8 @@ def make_atari(env_id: str, num_envs: int = 1) -> AtariVectorEnv:
     """
     gym.register_envs(ale_py)
     spec = gym.registry.get(env_id)
-    if spec is None or spec.entry_point != "ale_py.env:AtariEnv" or not (
-            "NoFrameskip" in env_id or env_id.startswith("ALE/")):  # others skip frames of their own
+    if spec is None or spec.entry_point != "ale_py.env:AtariEnv" or "Adventure" in env_id or not (
+            "NoFrameskip" in env_id or env_id.startswith("ALE/")):  # its lives never end; others skip frames
         sys.exit(f"error: cannot play {env_id}; ids look like PongNoFrameskip-v4 or ALE/Pong-v5")
     env = AtariVectorEnv(spec.kwargs["game"], num_envs, reward_clipping=False, life_loss_info=True,
                          num_threads=1, repeat_action_probability=spec.kwargs["repeat_action_probability"])
@@ -100,7 +100,7 @@ def make_control(env_id: str, num_envs: int = 1, film: bool = False) -> gym.vect
         flat = len(env.single_observation_space.shape) == 2 and len(env.single_action_space.shape) == 1
         if not (flat and env.single_action_space.is_bounded() and env.spec.max_episode_steps):
             raise ValueError("it needs flat observations, bounded actions and max_episode_steps")
-        film and [env.reset(), env.render()]  # where it cannot, it fails now
+        film and [env.reset(), env.envs[0].render()]  # where it cannot, it fails now
         return env
     except Exception as error:
         sys.exit(f"error: cannot act in {env_id}, as in Hopper-v5, say: {error!r:.200}")
@@ -129,7 +129,7 @@ def play_atari(env_id: str, q_network: QNetwork, games: int, seed: int, film: li
     returns, playing, life_lost = np.zeros(games), np.ones(games, bool), np.zeros(games, bool)
     while playing.any():
         if film is not None and playing[0]:
-            film.append(states[0, -1])
+            film.append(states[0, -1].copy())  # a view keeps the whole array
         actions = rng.integers(env.single_action_space.n, size=games)
         greedy = playing & (rng.random(games) >= 0.001)
         with torch.inference_mode():
@@ -384,8 +384,8 @@ def load_state(path: Path, args: Args, agent, state: dict) -> None:
             if "optimizer" in name:  # the learning rate may have been given anew
                 found[name]["param_groups"] = part.state_dict()["param_groups"]
             part.load_state_dict(found[name])
-            for tensor, moments in getattr(part, "state", {}).items():  # of an optimizer: unchecked yet
-                if {moments["exp_avg"].shape, moments["exp_avg_sq"].shape} != {tensor.shape}:
+            for tensor, own in getattr(part, "state", {}).items():  # of an optimizer: unchecked yet
+                if len({(t.shape, t.stride()) for t in (tensor, own["exp_avg"], own["exp_avg_sq"])}) > 1:
                     raise ValueError("an optimizer has another shape")
         agent.updates = int(found["updates"])
         state.update({key: type(value)(found[key]) for key, value in state.items()})
@@ -432,7 +432,8 @@ def main(args: Args) -> None:
     prior = Path(args.prior_dir) / args.env_id / f"{args.algo}.pt"
     device = torch.device("cuda" if args.cuda and torch.cuda.is_available() else "cpu")
     torch.manual_seed(args.seed)
-    torch.set_num_threads(torch.get_num_threads() if args.atari else 1)  # small networks are slower on more
+    if not args.atari:
+        torch.set_num_threads(1)  # small networks are slower on more
     check(args, prior)
     env = (make_atari if args.atari else make_control)(args.env_id, args.num_envs)
     agent = (DQN if args.atari else DDPG)(args, env, device)

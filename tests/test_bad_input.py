@@ -28,6 +28,7 @@ def refused(folder, monkeypatch, **settings):
 
 
 @pytest.mark.parametrize("env_id", ["NoSuchGame-v4", "CartPole-v1", "Hopper-v5", "Pong-v4", "PongDeterministic-v4",
+                                    "AdventureNoFrameskip-v4",
                                     "evil:Pong-v4"])
 def test_ids(env_id, tmp_path, monkeypatch):
     message = refused(tmp_path, monkeypatch, env_id=env_id)
@@ -224,6 +225,8 @@ def test_a_run_that_cannot_be_resumed(tmp_path, monkeypatch):
     agent.adam.step()
     moments = agent.adam.state_dict()
     moments["state"][0]["exp_avg"] = torch.zeros(3)  # PyTorch loads it, and would write beyond its end
+    assert "its optimizer has another shape" in changed(optimizer=moments)
+    moments["state"][0]["exp_avg"] = torch.zeros(*reversed(parameter.shape)).t()  # nor does it see another order
     assert "its optimizer has another shape" in changed(optimizer=moments)
     (tmp_path / "evil.py").write_text(f"open({str(tmp_path / 'it ran')!r}, 'w')")
     monkeypatch.syspath_prepend(tmp_path)

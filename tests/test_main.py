@@ -102,6 +102,20 @@ def test_greedy_games_go_through_all_lives_press_fire_and_count_no_later_game(sc
     assert list(returns) == [20, 12] and [actions[0] for actions in env.actions] == [1, 1, 2, 1, 1]
 
 
+@pytest.mark.parametrize("script", [dqn, pretrain])
+def test_a_film_keeps_its_own_frames_alone(script):
+    film = []
+
+    def network(states):
+        if len(film) == 4:
+            raise InterruptedError
+        return torch.zeros(len(states), 6)
+
+    with pytest.raises(InterruptedError):
+        script.play_atari("PongNoFrameskip-v4", network, 20, 0, film)
+    assert len(film) == 4 and all(frame.base is None and frame.shape == (84, 84) for frame in film)
+
+
 @pytest.mark.parametrize("script", [ddpg, pretrain])
 def test_a_greedy_episode_counts_no_later_one(script, monkeypatch):
     class Control:  # episode 0 is terminated in step 2, episode 1 truncated in step 4; each step pays 1

@@ -235,6 +235,19 @@ def test_a_batch_shared_by_cores_gives_the_update_of_the_whole(cores):
         assert torch.allclose(whole, shared, atol=1e-6) and whole.abs().sum() > 0
 
 
+@pytest.mark.filterwarnings("ignore:TF32")
+@pytest.mark.parametrize("cores", [1, 2])
+def test_without_onednn_each_weight_moves_against_its_own_gradient(cores):
+    batch, agent = random_batch(np.random.default_rng(3), 32), make_agent(batch_size=32)
+    agent.pool = ca2e.ThreadPoolExecutor(cores) if cores > 1 else None
+    before = [parameter.detach().clone() for parameter in agent.theta]
+    with torch.backends.mkldnn.flags(enabled=False):  # then the gradients of a convolution may lie in another order
+        agent.update(batch, 0)
+    for old, new in zip(before, agent.theta):
+        step = (new - old)[new.grad.abs() > 1e-7]  # Adam's first: the learning rate times the sign
+        assert (step.sign() == -new.grad.sign()[new.grad.abs() > 1e-7]).all()
+
+
 # ----------------------------------------------------------------------------------------- retirement, exploration
 @pytest.mark.parametrize("average, threshold", [(20.0, 21.0), (0.0, 0.0), (-10.0, -9.5)])
 def test_a_prior_is_surpassed_by_several_evaluations_in_a_row_and_for_good(average, threshold):
