@@ -2,11 +2,11 @@
 
     python benchmark/compare.py reacher_ca2e_second reacher_no_prior8_second --levels=-6,-5 --start 10000
 
-A level is reached in two consecutive evaluations. Each mean is that of the curve, straight between its evaluations, from
---start to the last step that all the runs have. p: of an exact permutation test of the means. The ratio: median steps in
-which the first arm reaches the second's best in two consecutive evaluations (their median), over the median steps of that
-best; with its 95 % interval, from seeds drawn again and again (bootstrap). The twenty episodes at a run's end are left out.
-An arm may be several sets of runs, with a comma between.
+A level is reached in two consecutive evaluations. Each mean is that of the curve, straight between its evaluations,
+from --start to the last step that all the runs have, or --end. p: of an exact permutation test of the means. The ratio:
+median steps in which the first arm reaches the second's best in two consecutive evaluations (their median), over the
+median steps of that best; with its 95 % interval, from seeds drawn again and again (bootstrap). The twenty episodes at
+a run's end are left out. An arm may be several sets of runs, with a comma between.
 """
 
 import csv
@@ -55,10 +55,10 @@ def ratio(ones: list, others: list) -> float:
     return np.median([reached(curve, level) for curve in ones]) / step
 
 
-def compare(arm: str, other: str, levels: list[float], start: float) -> dict:
+def compare(arm: str, other: str, levels: list[float], start: float, end: float = np.inf) -> dict:
     """The figures of both, over the steps that all have."""
     arms = [curves(arm), curves(other)]
-    start, end = max(start, *(curve[0, 0] for curve in sum(arms, []))), min(curve[0, -1] for curve in sum(arms, []))
+    start, end = max(start, *(curve[0, 0] for curve in sum(arms, []))), min(end, *(curve[0, -1] for curve in sum(arms, [])))
     late = np.median(np.diff(arms[0][0][0])) / 2  # half the spacing of evaluations
     arms = [[curve[:, curve[0] <= end + late] for curve in found] for found in arms]
     means = [[mean(curve, start, end) for curve in found] for found in arms]
@@ -69,10 +69,11 @@ def compare(arm: str, other: str, levels: list[float], start: float) -> dict:
             "reached": [[[reached(curve, level) for curve in found] for level in levels] for found in arms]}
 
 
-def main(arm: tyro.conf.Positional[str], other: tyro.conf.Positional[str], levels: str = "", start: float = 0) -> None:
+def main(arm: tyro.conf.Positional[str], other: tyro.conf.Positional[str], levels: str = "", start: float = 0,
+         end: float = np.inf) -> None:
     """Two arms, as in pong_ca2e pong_no_prior; levels: with a comma between."""
     levels = [float(level) for level in levels.split(",") if level]
-    found = compare(arm, other, levels, start)
+    found = compare(arm, other, levels, start, end)
     print(f"from {found['start']:,.0f} to {found['end']:,.0f} steps")
     for name, means, steps in zip((arm, other), found["means"], found["reached"]):
         print(f"{name}: means {'; '.join(f'{value:,.2f}' for value in means)}")
