@@ -126,6 +126,10 @@ def test_targets_follow_by_tau_and_the_actor_does_not_move_the_critic():
         assert torch.allclose(tensor, online[name], atol=1e-6), name
     assert torch.allclose(td_errors, want_errors, atol=1e-5) and not td_errors.requires_grad
     assert float(metrics["losses/td_loss"]) == pytest.approx(float(loss.detach()), rel=1e-4)
+    fresh, _ = agent_and_batch(tau=0.25)
+    q_values = fresh.online.critic(*tensors(batch)[:2]).mean()
+    assert float(metrics["losses/q_values"]) == pytest.approx(float(q_values.detach()), abs=1e-5)
+    assert float(metrics["losses/actor_loss"]) == pytest.approx(float(policy_loss.detach()), abs=1e-5)
 
 
 def test_the_average_follows_the_actor_alone_by_the_updates_that_were_made():

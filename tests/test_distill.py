@@ -3,7 +3,9 @@
 import signal
 import subprocess
 import sys
+from copy import deepcopy
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -125,3 +127,26 @@ def test_a_run_is_pulled_less_and_less_on_a_pretended_gpu_too_and_a_resumed_one_
     run(monkeypatch, f"ca2e_ddpg_mujoco --resume {path.parent} --total-timesteps 800")
     assert pulls[0] == pytest.approx(pull_of(two["evaluations"], 512.3), abs=1e-3)
     assert torch.load(path, weights_only=True)["updates"] > two["updates"]
+
+
+def test_distilled_ddpg_returns_the_scripts_td_errors_and_moves_both_targets():
+    plain, pulled, _ = agents(ddpg, distill.DistilledDDPG, "InvertedPendulum-v5", "n-step-ddpg.pt")
+    states, next_states = torch.randn(2, 8, 1, 4)
+    batch = states, torch.rand(8, 1), torch.ones(8), torch.full((8,), 0.9), next_states, torch.rand(8)
+    pulled.args.tau, before = 0.5, deepcopy(pulled.target.actor)
+    one, two = plain.learn(batch), pulled.learn(batch)
+    assert all(torch.equal(one[i], two[i]) for i in (0, 1, 3))  # TD errors, the critic's loss, the mean q-value
+    for old, now, new in zip(before.parameters(), pulled.target.actor.parameters(), pulled.online.actor.parameters()):
+        assert torch.allclose(now, (old + new) / 2, rtol=0, atol=1e-7) and not torch.equal(old, new)
+
+
+def test_the_agents_own_pull_follows_the_evaluations_and_is_logged():
+    agent = SimpleNamespace(pull=torch.ones(()), teacher_return=100.0)
+
+    def learner(args, agent):
+        for evaluations in ([], [10.0], [10.0, 55.0], [10.0, 100.0, 100.0, 100.0]):
+            yield {"evaluations": evaluations}, ["event"], {"losses/td_loss": 2.0}, 3
+
+    seen = [(float(agent.pull), float(metrics["losses/pull"]), metrics["losses/td_loss"], events, made)
+            for _, events, metrics, made in distill.pulled(learner)(None, agent)]
+    assert seen == [(pull, pull, 2.0, ["event"], 3) for pull in (1.0, 1.0, 0.75, 0.0)]

@@ -247,3 +247,23 @@ def test_so_is_pong_with_and_without_priors():
     files = [ROOT / f"benchmark/results/h100_breakout_{arm}_s1.csv" for arm in ("ca2e", "no_prior8")]
     final = [list(csv.DictReader(file.read_text().splitlines()))[-1]["greedy_mean"] for file in files]
     assert f"one seed each: {final[0]} with priors, {final[1]} without" in results
+
+
+def test_what_compare_prints_by_hand(tmp_path, monkeypatch, capsys):
+    def curve(name, values):
+        rows = [f"{10 * (i + 1)},{value},1" for i, value in enumerate(values)]
+        (tmp_path / f"{name}.csv").write_text("\n".join(["step,greedy_mean,greedy_std", *rows, f"{10 * len(values)},99,"]))
+
+    for seed in range(1, 6):
+        curve(f"one_s{seed}", [0] * (seed - 1) + [4] * (7 - seed))  # at 4 from 10 * seed on
+    curve("other_s1", [0, 0, 0, 0, 4, 4])
+    curve("other_s2", [0, 0, 0, 0, 4, 4, 9, 9])  # longer: its end does not count
+    monkeypatch.setattr(compare, "RESULTS", tmp_path)
+    compare.main("one", "other", levels="4,9")
+    assert capsys.readouterr().out.splitlines() == [
+        "from 10 to 60 steps", "one: means 4.00; 3.60; 2.80; 2.00; 1.20",
+        "    4 reached at 10; 20; 30; 40; 50; median 30", "    9 reached at inf; inf; inf; inf; inf; median inf",
+        "other: means 1.20; 1.20", "    4 reached at 50; 50; median 50", "    9 reached at inf; inf; median inf",
+        "p 0.238; steps to the second's best: ratio 0.60 (0.20 to 1.00)"]  # 5 of 21 splits
+    found = compare.compare("one", "other", [4], 0, 40)
+    assert found["end"] == 40 and found["means"][1] == [0, 0] and found["reached"][0][0][3] == np.inf

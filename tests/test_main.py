@@ -74,6 +74,63 @@ def test_a_resumed_or_restarted_actor_plays_other_games(monkeypatch):
     assert seeds[0] == seeds[2] and len(set(seeds)) == 3
 
 
+@pytest.mark.parametrize("script", [dqn, ddpg])
+def test_a_block_may_begin_at_the_allowed_step_and_not_beyond(script, monkeypatch):
+    memory = script.shared_memory([("count", int)]), script.shared_memory([("allowed_step", int)])
+    (board,), slept, began = np.frombuffer(memory[1][0].buffer, memory[1][1]), [], []
+    board["allowed_step"] = 7
+
+    def work(*_):
+        for step in (7, 8, 9):
+            began.append(step)
+            yield step
+
+    args = script.Args(num_prior_actors=0, buffer_size=5000)
+    turns = script.take_turns(args, [(work, None)], {"global_step": 0, "prior_steps": 0, "evaluations": []}, *memory)
+    for _ in range(5):
+        next(turns)
+    assert began == [7, 8]  # 8 is what follows the block that began at 7
+
+    def sleep(seconds):
+        slept.append(seconds)
+        board["allowed_step"] += seconds == 0.02
+
+    monkeypatch.setattr(script, "end_with_learner", lambda: None)
+    monkeypatch.setattr(script.time, "sleep", sleep)
+    script.run_child(lambda *_: iter([7, 8]), args, 0, None, None, *memory)
+    assert slept == [0.0, 0.0, 0.02]
+
+
+def test_a_lost_point_is_learned_from(monkeypatch):
+    catch_game.replace_atari(monkeypatch.setattr)
+    env, stored, append = catch_game.CatchEnv(1), set(), dqn.LocalBuffer.append
+    monkeypatch.setattr(dqn.LocalBuffer, "append", lambda buffer, state, action, reward, *others, **final: (
+        stored.add(float(reward)), append(buffer, state, action, reward, *others, **final)))
+    args = dqn.Args(env_id="Catch", num_nature_actors=1, num_prior_actors=0, buffer_size=300)
+    store = np.zeros(args.capacity, np.dtype(dqn.store_fields(env), align=True))
+    size = sum(parameter.numel() for parameter in dqn.QNetwork(env).parameters())
+    board = np.zeros(1, [("version", int), ("newest", np.float32, (size,))])[0]
+    replay = dqn.PrioritizedReplay(args, {"global_step": 0, "prior_steps": 0, "evaluations": []})
+    acting = dqn.actor(args, 0, None, replay, store, board)
+    for _ in range(3):  # two blocks at random: seven balls
+        next(acting)
+    assert -1.0 in stored and stored <= {-1.0, 0.0, 1.0}
+
+
+@pytest.mark.parametrize("script, agent, settings", [
+    (dqn, "DQN", dict(num_prior_actors=0, buffer_size=10_000)), (pretrain, "DQN", {}),
+    (ddpg, "DDPG", dict(env_id="InvertedPendulum-v5", num_prior_actors=0, buffer_size=10_000))])
+def test_no_cuda_learns_on_the_cpu_beside_a_gpu(script, agent, settings, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    seen = []
+    monkeypatch.setattr(script, agent, lambda args, env, device, *_: seen.append(device.type) or sys.exit("seen"))
+    for cuda in (True, False):
+        with pytest.raises(SystemExit, match="seen"):
+            script.main(script.Args(cuda=cuda, prior_dir=str(tmp_path), **settings))
+    assert seen == ["cuda", "cpu"]
+
+
 # ----------------------------------------------------------------------------------------------- Greedy episodes
 class Scripted:
     """Two games: 0 loses a life in step 2 and its last in step 5, 1 ends in step 3; each step pays 4."""
@@ -112,7 +169,7 @@ def test_a_film_keeps_its_own_frames_alone(script):
         return torch.zeros(len(states), 6)
 
     with pytest.raises(InterruptedError):
-        script.play_atari("PongNoFrameskip-v4", network, 20, 0, film)
+        script.play_atari("PongNoFrameskip-v4", network, 2, 0, film)
     assert len(film) == 4 and all(frame.base is None and frame.shape == (84, 84) for frame in film)
 
 
@@ -178,6 +235,16 @@ def test_what_is_measured_in_the_end_is_what_is_saved(script, tmp_path, monkeypa
     assert all(torch.equal(tensor, measured[0][name]) for name, tensor in saved["network"].items())
 
 
+@pytest.mark.parametrize("script, play", [(dqn, "play_atari"), (ddpg, "play_control")])
+def test_measure_prints_and_returns_the_mean_of_20(script, play, tmp_path, monkeypatch, capsys):
+    asked = []
+    monkeypatch.setattr(script, play, lambda *given: asked.append(given) or np.arange(20.0))
+    args = script.Args(env_id="a task", seed=3)
+    assert script.measure(args, "agent.pt", "network", tmp_path / "agent.gif") == 9.5
+    assert asked == [("a task", "network", 20, 3, None)]
+    assert "agent.pt: 9.50 +- 5.77 over 20 greedy" in capsys.readouterr().out
+
+
 # ---------------------------------------------------------------------------------------------------------- The log
 @pytest.mark.parametrize("script", [dqn, ddpg])
 def test_the_log_writes_each_event_once_where_it_belongs(script, tmp_path, monkeypatch, capsys):
@@ -192,6 +259,25 @@ def test_the_log_writes_each_event_once_where_it_belongs(script, tmp_path, monke
     assert written == [("priors/episodic_return", 3.0, 120), ("charts/episodic_return", 4.0, 120),
                        ("charts/eval_return", 10.0, 110), ("charts/eval_return_std", 2.0, 110), ("priors/acting", 1, 110)]
     assert capsys.readouterr().out.count("has retired") == 1
+
+
+@pytest.mark.parametrize("script", [dqn, ddpg])
+def test_rates_are_those_since_the_line_before(script, tmp_path, monkeypatch, capsys):
+    clock, written = [1000.0], []
+    monkeypatch.setattr(script.threading, "excepthook", None)
+    monkeypatch.setattr(script, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    progress = {"global_step": 5000, "prior_steps": 300, "evaluations": [4.0]}  # resumed, after 7,000 updates
+    log = script.Log(script.Args(total_timesteps=20_000), tmp_path, progress, [("a.pt", 5.0)], 7000)
+    log.writer.add_scalar = lambda *call: written.append(call)
+    for second, step, updates, r in ((9, 5900, 7090, 4.0), (20, 7000, 7400, 4.0), (30, 8500, 7500, 2.5)):
+        clock[0] = 1000.0 + second
+        progress = {"global_step": step, "prior_steps": 300, "evaluations": [4.0, r]}
+        log(progress, [], {"losses/td_loss": torch.tensor(0.25)}, updates)
+    assert capsys.readouterr().out.splitlines() == [
+        "step 7,000 of 20,000 | 100 steps/s | 20 updates/s | greedy return 4.0 | priors acting: 1 | 2 min left",
+        "step 8,500 of 20,000 | 150 steps/s | 10 updates/s | greedy return 2.5 | priors acting: 1 | 1 min left"]
+    names = "charts/SPS", "throughput/updates", "priors/steps", "losses/td_loss"
+    assert written == [*zip(names, (100, 7400, 300, 0.25), [7000] * 4), *zip(names, (150, 7500, 300, 0.25), [8500] * 4)]
 
 
 # ---------------------------------------------------------------------------------- Networks and the paper's settings

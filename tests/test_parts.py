@@ -84,6 +84,19 @@ def test_the_local_buffer_cuts_windows_at_a_games_end_and_delivers_every_step_on
     assert list(store["episode_step"][slots]) == [0, 1, 2, 3, 4, 5, 6, 0, 1, 2, 3, 0, 1]
 
 
+@pytest.mark.parametrize("script", [ca2e, ddpg])
+def test_first_priorities_get_all_states_and_the_actions_that_were_taken_there(script, monkeypatch):
+    args = script.Args(num_nature_actors=1, num_prior_actors=0, local_buffer_size=2, n_step=3, buffer_size=64)
+    names, seen = ("count", "return", "discount", "k", "action", "episode_step", "frame"), []
+    monkeypatch.setattr(script, "first_priorities", lambda network, states, actions, returns, discounts, k: (
+        seen.append((network, states.ravel().tolist(), actions.tolist(), list(k))) or np.ones(len(actions))))
+    buffer = script.LocalBuffer(args, np.zeros(64, [(name, float) for name in names]), 0, 0)
+    for t in range(5):
+        buffer.append(np.array([t]), 10 + t, 1.0, t == 2, t)
+    buffer.deliver(Recorder(), "network", False)
+    assert seen == [("network", [0, 1, 2, 3, 4], [10, 11], [3, 2])]
+
+
 # ------------------------------------------------------------------------------------------------------- sum tree
 @pytest.mark.parametrize("capacity", [1, 5, 37, 1000])  # none but the first a power of two
 def test_sum_tree_agrees_with_a_cumulative_sum(capacity):

@@ -1,5 +1,6 @@
 """The pretrainer: its replay against the game's own stacks, its three targets by hand, and its checkpoint."""
 
+import sys
 from copy import deepcopy
 from types import SimpleNamespace
 
@@ -271,6 +272,160 @@ def test_epsilon_of_the_pretrainer_falls():
     for step in (0, 50, 100, 1000):
         agent.act(states, step)
     assert draws == [4, 3, 1, 1]
+
+
+@pytest.mark.parametrize("algo", ["dqn", "double-dqn"])
+def test_an_update_of_dqn_by_hand_and_its_target_network_follows(algo):
+    torch.manual_seed(0)
+    args = pretrain.Args(algo=algo, learning_rate=1e-3, target_network_frequency=100)
+    agent = pretrain.DQN(args, catch_game.CatchEnv(1), torch.device("cpu"))
+    torch.nn.init.normal_(agent.target.network[-1].weight, 0, 0.1)  # not as the online network
+    rows, actions, returns, discounts = torch.arange(8), torch.arange(8) % 3, torch.randn(8), torch.full((8,), 0.9)
+    states, next_states = torch.randint(0, 256, (2, 8, 4, 84, 84), dtype=torch.uint8)
+    next_q, q_values = agent.target(next_states), agent.network(states)[rows, actions]
+    chooser = next_q if algo == "dqn" else agent.network(next_states)
+    target = (returns + discounts * next_q[rows, chooser.argmax(1)]).detach()
+    loss = 0.5 * (target - q_values).square().mean()
+    want = torch.autograd.grad(loss, list(agent.network.parameters()))
+    scale = min(1.0, 10 / float(torch.cat([one.flatten() for one in want]).norm()))
+    batch = [states, actions, returns, discounts, next_states]
+    metrics = agent.update(batch, 250)
+    for parameter, gradient in zip(agent.network.parameters(), want):
+        assert torch.allclose(parameter.grad, scale * gradient, rtol=1e-3, atol=1e-5)
+    assert float(metrics["losses/td_loss"]) == pytest.approx(float(loss.detach()), rel=1e-4)
+    assert float(metrics["losses/q_values"]) == pytest.approx(float(q_values.detach().mean()), abs=1e-5)
+    before = deepcopy(agent.target.state_dict())
+    agent.update(batch, 299)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in agent.target.state_dict().items())
+    online = deepcopy(agent.network.state_dict())
+    agent.update(batch, 300)
+    assert all(torch.equal(tensor, online[name]) for name, tensor in agent.target.state_dict().items())
+
+
+@pytest.mark.parametrize("algo", ["ddpg", "td3"])
+def test_the_critics_of_an_update_by_hand(algo, monkeypatch):
+    torch.manual_seed(0)
+    monkeypatch.setattr(torch, "randn_like", torch.zeros_like)  # TD3's noise
+    env = pretrain.make_control("InvertedPendulum-v5")
+    agent = pretrain.DDPG(pretrain.Args(algo=algo), env, torch.device("cpu"))
+    assert len(agent.critics) == len(agent.target_critics) == 1 + (algo == "td3")
+    with torch.no_grad():
+        for parameter in [*agent.target.parameters(), *agent.target_critics.parameters()]:
+            parameter.add_(0.1 * torch.randn(parameter.shape))
+    states, next_states = torch.randn(2, 8, 1, 4)
+    actions, returns, discounts = torch.rand(8, 1), torch.randn(8), torch.full((8,), 0.9)
+    next_actions = agent.target(next_states)
+    next_q = torch.stack([critic(next_states, next_actions) for critic in agent.target_critics]).amin(0)
+    target = (returns + discounts * next_q).detach()
+    q_values = [critic(states, actions) for critic in agent.critics]
+    loss = sum(0.5 * (target - q).square().mean() for q in q_values)
+    want = torch.autograd.grad(loss, list(agent.critics.parameters()))
+    metrics = agent.update([states, actions, returns, discounts, next_states], 0)
+    for parameter, gradient in zip(agent.critics.parameters(), want):
+        assert torch.allclose(parameter.grad, gradient, rtol=1e-4, atol=1e-6)
+    assert float(metrics["losses/td_loss"]) == pytest.approx(float(loss.detach()), rel=1e-4)
+    assert float(metrics["losses/q_values"]) == pytest.approx(float(torch.cat(q_values).detach().mean()), abs=1e-5)
+
+
+def test_a_loss_is_stored_clipped_and_reported_unclipped():
+    class Losing(Scripted):
+        def step(self, actions):
+            states, rewards, *others = super().step(actions)
+            return states, -rewards, *others
+
+    rows, agent = [], SimpleNamespace(act=lambda states, step: np.zeros(2, int))
+    replay = SimpleNamespace(add=lambda *row: rows.append(np.copy(row[2])))
+    playing = pretrain.play_and_store(pretrain.Args(num_envs=2), Losing(), replay, agent, 0)
+    assert [next(playing)[1] for _ in range(5)] == [[], [], [-12.0], [], [-20.0]]
+    assert all((row == -1).all() for row in rows)
+
+
+def test_a_truncated_episode_ends_windows_and_bootstraps():
+    """Reacher-v5 never terminates: each 50th step is truncated, the row after it is the last state."""
+    args = pretrain.Args(env_id="Reacher-v5", algo="n-step-ddpg", num_envs=1)
+    env, rng, drawn = pretrain.make_control("Reacher-v5"), np.random.default_rng(0), []
+    replay = pretrain.UniformReplay(500, 1, env, seed=0)
+    agent = SimpleNamespace(act=lambda states, step: rng.uniform(-1, 1, (1, 2)).astype(np.float32))
+    playing = pretrain.play_and_store(args, env, replay, agent, 0)
+    ended = [next(playing)[1] for _ in range(205)]
+    rewards = replay.data["reward"][:, 0]
+    assert [t for t, game in enumerate(ended) if game] == [49, 100, 151, 202]
+    assert ended[100] == pytest.approx([rewards[51:101].sum()], rel=1e-4)
+    assert list(np.flatnonzero(replay.data["last"][:205, 0])) == [50, 101, 152, 203]
+    replay.rng = Spy(rng, drawn)
+    _, _, returns, discounts, next_states = replay.sample(256, 3, 0.9)
+    t = drawn[0]
+    k = np.minimum(3, 50 - t % 51)
+    assert (t % 51 < 50).all() and (k < 3).any() and discounts == pytest.approx(0.9**k)
+    want = [sum(0.9**i * rewards[a + i] for i in range(b)) for a, b in zip(t, k)]
+    assert returns == pytest.approx(np.array(want), abs=1e-5)
+    assert (next_states[:, 0] == replay.data["frame"][t + k, 0]).all()
+
+
+def test_the_pretrainers_agents_act_on_their_networks():
+    states = np.random.default_rng(0).integers(0, 256, (8, 4, 84, 84), dtype=np.uint8)
+    agent = pretrain.DQN(pretrain.Args(end_e=0.0, exploration_steps=1), catch_game.CatchEnv(1), torch.device("cpu"))
+    torch.nn.init.normal_(agent.network.network[-1].weight)  # not as the target or the average
+    assert (agent.act(states, 10) == agent.network(torch.from_numpy(states)).argmax(1).numpy()).all()
+    args = pretrain.Args(algo="ddpg", learning_starts=100, exploration_noise=0.1)
+    agent = pretrain.DDPG(args, pretrain.make_control("InvertedPendulum-v5"), torch.device("cpu"))  # within 3
+    states, last = np.zeros((1000, 1, 4), np.float32), agent.network.network[-1]
+    torch.nn.init.zeros_(last.weight), torch.nn.init.zeros_(last.bias)
+    early, late = agent.act(states, 99), agent.act(states, 100)
+    assert early.dtype == np.float32 and early.min() < -2.8 and early.max() > 2.8
+    assert abs(late.mean()) < 0.05 and 0.25 < late.std() < 0.35
+    torch.nn.init.constant_(last.bias, 100.0)
+    assert agent.act(states, 100).max() == 3  # clipped
+
+
+def test_rbar_is_the_mean_of_20_games_of_the_very_network_that_ships(tmp_path, capsys):
+    env, played = pretrain.make_control("InvertedPendulum-v5"), []
+    best, player = pretrain.Actor(env), pretrain.Actor(env)
+
+    def play(env_id, network, games, seed):
+        played.append(deepcopy(network.state_dict()))
+        return np.arange(float(games))
+
+    state = {"best_network": best.state_dict(), "best_step": 7}
+    pretrain.ship(pretrain.Args(), play, player, tmp_path / "prior.pt", {"format": 1}, state)
+    found = torch.load(tmp_path / "prior.pt", weights_only=True)
+    assert found["average_return"] == 9.5 and "9.50 +- 5.77 over 20" in capsys.readouterr().out
+    assert all(torch.equal(played[0][name], tensor.float()) for name, tensor in found["network"].items())
+
+
+@pytest.mark.parametrize("algo, n", [("ddpg", 1), ("td3", 1), ("n-step-ddpg", 4)])
+def test_only_the_n_step_algorithms_take_n_steps(algo, n, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(pretrain.signal, "signal", lambda *_: None)
+    asked = []
+    monkeypatch.setattr(pretrain.UniformReplay, "sample", lambda replay, *what: asked.append(what) or sys.exit("seen"))
+    with pytest.raises(SystemExit, match="seen"):
+        pretrain.main(pretrain.Args(**{**SHORT, "algo": algo}, n_step=4, gamma=0.9))
+    assert asked == [(16, n, 0.9)]
+
+
+def test_a_training_is_saved_every_two_minutes(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(pretrain.signal, "signal", lambda *_: None)
+    clock, saved = iter(range(0, 10**6, 50)), []  # each look at it comes 50 seconds later
+    monkeypatch.setattr(pretrain, "time", SimpleNamespace(time=lambda: float(next(clock))))
+    monkeypatch.setattr(pretrain, "play_control", lambda *_: np.zeros(1))
+    monkeypatch.setattr(pretrain, "save_checkpoint", lambda path, state: saved.append(state["global_step"]))
+    pretrain.main(pretrain.Args(**{**SHORT, "total_timesteps": 60}))
+    assert saved[:3] == [2, 5, 8]
+
+
+def test_a_resumed_training_keeps_its_best_and_counts_its_updates_on(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(pretrain.signal, "signal", lambda *_: None)
+    scores = iter([5.0, 0.0, 1.0, 2.0, 0.0])  # an evaluation, what ships; two evaluations, what ships
+    monkeypatch.setattr(pretrain, "play_control", lambda *_: np.full(1, next(scores)))
+    for total in (100, 300):
+        pretrain.main(pretrain.Args(**{**SHORT, "total_timesteps": total}, eval_frequency=100, replace=True,
+                                    resume=total > 100))
+    state = torch.load("runs/InvertedPendulum-v5__ddpg__1/resume.pt", weights_only=True)
+    assert (state["best"], state["best_step"], state["updates"]) == (5, 100, 50 + 150)
+    assert torch.load("priors/InvertedPendulum-v5/ddpg.pt", weights_only=True)["global_step"] == 100
 
 
 def test_resuming_what_is_not_there_is_one_clear_line(tmp_path, monkeypatch):
