@@ -79,6 +79,10 @@ def main() -> None:
         "three prior actors": "gpu_pong_ca2e,h100_pong_ca2e,pong_ca2e_second",
         "none": "h100_pong_no_prior8,pong_no_prior8",
         "the best prior's own training": "pretrain_Pong_n-step-double-dqn"}, {"three prior actors": 1_972_000})
+    medians("pong_uniform.png", "Pong: prioritized or uniform sampling", {
+        "three prior actors": "gpu_pong_ca2e,h100_pong_ca2e,pong_ca2e_second",
+        "none": "h100_pong_no_prior8,pong_no_prior8",
+        "three prior actors, uniform": "pong_uniform", "none, uniform": "pong_uniform_no_prior8"})
     medians("breakout.png", "Breakout, with and without priors", {
         "prioritized (GPU)": "h100_breakout_ca2e,gpu_breakout_ca2e,h100_breakout_no_prior8,gpu_breakout_no_prior",
         "uniform (two cores)": "trial_breakout_ca2e_uniform_long,trial_breakout_no_prior8_uniform_long",

@@ -214,6 +214,23 @@ def test_so_is_breakout_with_uniform_sampling():
     assert claim in " ".join(README.split("## Results")[1].split())
 
 
+def test_so_is_uniform_sampling_on_pong():
+    arms = [("pong_uniform", "gpu_pong_ca2e,h100_pong_ca2e,pong_ca2e_second"),
+            ("pong_uniform_no_prior8", "h100_pong_no_prior8,pong_no_prior8")]
+    found = [compare.compare(*arm, [], 26_000, 200_000) for arm in arms]
+    sums = []
+    for each in found:  # all four against all twelve, shuffled only within an arm
+        pool = sum(each["means"], [])
+        sums.append([sum(two) / 2 - (sum(pool) - sum(two)) / (len(pool) - 2) for two in itertools.combinations(pool, 2)])
+    shuffles = np.abs(np.add.outer(*sums)).ravel()  # the first: as it was
+    assert [len(pool) for pool in sums] == [36, 21] and shuffles[0] == shuffles.max()
+    both = np.mean(shuffles >= shuffles[0] - 1e-9)
+    report = " ".join((ROOT / "benchmark/README.md").read_text().split())
+    assert f"p = {found[0]['p']:.2f}, the least" in report and f"p = {found[1]['p']:.2f}, the least" in report
+    assert f"all four against all twelve, shuffled only within an arm: p = {both:.3f}" in report
+    assert f"on Pong it is worse (p = {both:.3f}, four runs against twelve)" in " ".join(README.split())
+
+
 @pytest.mark.parametrize("task, arm, level, seeds, median", [
     ("Pong", "pong_distill", 18, 3, "50,000"), ("Hopper", "hopper_distill", 2000, 5, "25,000"),
     ("Reacher", "reacher_distill", -6, 5, "20,000")])
