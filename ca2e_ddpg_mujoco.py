@@ -338,7 +338,7 @@ def batches_due(inserted: int, sampled: int, args: Args) -> int:
 
 
 def allowed_step(start_step: int, sampled: int, args: Args) -> int:
-    """The same for actors: the last step at which a block may begin; slack, or both sides could wait."""
+    """The same for actors: the last step at which a block may begin, with slack, or both could wait."""
     if args.samples_per_insert == 0:
         return args.total_timesteps - 1
     slack = args.samples_per_insert * args.local_buffer_size + BATCHES_PER_CALL * args.batch_size

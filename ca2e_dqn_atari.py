@@ -99,7 +99,7 @@ def make_atari(env_id: str, num_envs: int = 1) -> AtariVectorEnv:
     gym.register_envs(ale_py)
     spec = gym.registry.get(env_id)
     if spec is None or spec.entry_point != "ale_py.env:AtariEnv" or "Adventure" in env_id or not (
-            "NoFrameskip" in env_id or env_id.startswith("ALE/")):  # its lives never end; others skip frames
+            "NoFrameskip" in env_id or env_id.startswith("ALE/")):  # Adventure's lives never end; others skip frames
         sys.exit(f"error: cannot play {env_id}; ids look like PongNoFrameskip-v4 or ALE/Pong-v5")
     env = AtariVectorEnv(spec.kwargs["game"], num_envs, reward_clipping=False, life_loss_info=True,
                          num_threads=1, repeat_action_probability=spec.kwargs["repeat_action_probability"])
@@ -322,7 +322,7 @@ def batches_due(inserted: int, sampled: int, args: Args) -> int:
 
 
 def allowed_step(start_step: int, sampled: int, args: Args) -> int:
-    """The same for actors: the last step at which a block may begin; slack, or both sides could wait."""
+    """The same for actors: the last step at which a block may begin, with slack, or both could wait."""
     if args.samples_per_insert == 0:
         return args.total_timesteps - 1
     slack = args.samples_per_insert * args.local_buffer_size + BATCHES_PER_CALL * args.batch_size
