@@ -78,7 +78,7 @@ def make_atari(env_id: str, num_envs: int = 1) -> AtariVectorEnv:
     gym.register_envs(ale_py)
     spec = gym.registry.get(env_id)
     if spec is None or spec.entry_point != "ale_py.env:AtariEnv" or "Adventure" in env_id or not (
-            "NoFrameskip" in env_id or env_id.startswith("ALE/")):  # Adventure's lives never end; others skip frames
+            "NoFrameskip" in env_id or env_id.startswith("ALE/")):  # Adventure: no end; others skip frames
         sys.exit(f"error: cannot play {env_id}; ids look like PongNoFrameskip-v4 or ALE/Pong-v5")
     env = AtariVectorEnv(spec.kwargs["game"], num_envs, reward_clipping=False, life_loss_info=True,
                          num_threads=1, repeat_action_probability=spec.kwargs["repeat_action_probability"])
