@@ -5,8 +5,9 @@
 A level is reached in two consecutive evaluations. Each mean is that of the curve, straight between its evaluations,
 from --start to the last step that all the runs have, or --end. p: of an exact permutation test of the means. The ratio:
 median steps in which the first arm reaches the second's best in two consecutive evaluations (their median), over the
-median steps of that best; with its 95 % interval, from seeds drawn again and again (bootstrap). The twenty episodes at
-a run's end are left out. An arm may be several sets of runs, with a comma between.
+median steps of that best; with its 95 % interval, from runs drawn again and again (bootstrap). The twenty episodes at
+a run's end are left out. An arm may be several sets of runs, with a comma between; --over-seeds then tests the means
+of each seed's runs, and draws seeds, since two runs of one seed are not two seeds.
 """
 
 import csv
@@ -21,10 +22,14 @@ sys.path.insert(0, str(RESULTS.parents[1] / "tests" / "assignments"))
 from experiment import permutation_p  # noqa: E402
 
 
+def files(arm: str) -> list[Path]:
+    return sorted(path for name in arm.split(",") for path in RESULTS.glob(f"{name}_s[0-9].csv"))
+
+
 def curves(arm: str) -> list[np.ndarray]:
-    """Of each seed: (2, evaluations), steps and greedy returns."""
+    """Of each run: (2, evaluations), steps and greedy returns."""
     found = []
-    for path in sorted(path for name in arm.split(",") for path in RESULTS.glob(f"{name}_s[0-9].csv")):
+    for path in files(arm):
         with open(path, newline="") as file:
             rows = list(csv.DictReader(file))
         if not rows[-1]["greedy_std"] or rows[-1]["step"] == rows[-2]["step"]:
@@ -55,25 +60,32 @@ def ratio(ones: list, others: list) -> float:
     return np.median([reached(curve, level) for curve in ones]) / step
 
 
-def compare(arm: str, other: str, levels: list[float], start: float, end: float = np.inf) -> dict:
+def groups(arm: str, by_seed: bool) -> list[list[int]]:
+    """The runs that are tested, and drawn, as one: each by itself, or those of each seed."""
+    keys = [path.stem[-1] if by_seed else i for i, path in enumerate(files(arm))]
+    return [[i for i, one in enumerate(keys) if one == key] for key in sorted(set(keys))]
+
+
+def compare(arm: str, other: str, levels: list[float], start: float, end: float = np.inf, by_seed: bool = False) -> dict:
     """The figures of both, over the steps that all have."""
     arms = [curves(arm), curves(other)]
     start, end = max(start, *(curve[0, 0] for curve in sum(arms, []))), min(end, *(curve[0, -1] for curve in sum(arms, [])))
     late = np.median(np.diff(arms[0][0][0])) / 2  # half the spacing of evaluations
     arms = [[curve[:, curve[0] <= end + late] for curve in found] for found in arms]
-    means = [[mean(curve, start, end) for curve in found] for found in arms]
+    units = [[[found[i] for i in group] for group in groups(name, by_seed)] for name, found in zip((arm, other), arms)]
+    means = [[float(np.mean([mean(curve, start, end) for curve in unit])) for unit in each] for each in units]
     rng = np.random.default_rng(0)
-    draws = [ratio(*([found[i] for i in rng.integers(len(found), size=len(found))] for found in arms)) for _ in range(2000)]
+    draws = [ratio(*(sum((each[i] for i in rng.integers(len(each), size=len(each))), []) for each in units)) for _ in range(2000)]
     return {"start": start, "end": end, "means": means, "p": permutation_p(*means), "ratio": ratio(*arms),
             "interval": np.quantile(draws, (0.025, 0.975), method="nearest"),
             "reached": [[[reached(curve, level) for curve in found] for level in levels] for found in arms]}
 
 
 def main(arm: tyro.conf.Positional[str], other: tyro.conf.Positional[str], levels: str = "", start: float = 0,
-         end: float = np.inf) -> None:
-    """Two arms, as in pong_ca2e pong_no_prior; levels: with a comma between."""
+         end: float = np.inf, over_seeds: bool = False) -> None:
+    """Two arms, as in pong_ca2e pong_no_prior; levels: with a comma between; over_seeds: the means of each seed's runs."""
     levels = [float(level) for level in levels.split(",") if level]
-    found = compare(arm, other, levels, start, end)
+    found = compare(arm, other, levels, start, end, over_seeds)
     print(f"from {found['start']:,.0f} to {found['end']:,.0f} steps")
     for name, means, steps in zip((arm, other), found["means"], found["reached"]):
         print(f"{name}: means {'; '.join(f'{value:,.2f}' for value in means)}")

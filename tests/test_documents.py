@@ -190,6 +190,16 @@ def test_the_results_in_the_readme_are_those_of_the_curves(task, arm, other, lev
     assert f"{found['p']:.{len(p) - 2}f}" == p
 
 
+def test_so_is_the_start_of_hopper():
+    arms = [f"hopper_{arm}_second,hopper_{arm}_300k" for arm in ("ca2e", "no_prior8")]
+    for start in (5_000, 50_000):
+        early = compare.compare(*arms, [], start, by_seed=True)
+        assert [len(means) for means in early["means"]] == [5, 5] and min(early["means"][0]) > max(early["means"][1])
+        assert 1000 * round(early["end"] / 1000) == 95_000
+    claim = f"On Hopper they seem to help early (to 95,000 steps p = {early['p']:.3f}); to 300,000, as on the pendulum, no difference"
+    assert claim in " ".join(README.split("## Results")[1].split())
+
+
 def test_so_is_reacher_with_one_step_returns():
     whole, late = (compare.compare("reacher_ca2e_onestep_150k", "reacher_no_prior8_onestep_150k", [-6], start)
                    for start in (10_000, 100_000))
@@ -217,18 +227,26 @@ def test_so_is_breakout_with_uniform_sampling():
 def test_so_is_uniform_sampling_on_pong():
     arms = [("pong_uniform", "gpu_pong_ca2e,h100_pong_ca2e,pong_ca2e_second"),
             ("pong_uniform_no_prior8", "h100_pong_no_prior8,pong_no_prior8")]
-    found = [compare.compare(*arm, [], 26_000, 200_000) for arm in arms]
-    sums = []
-    for each in found:  # all four against all twelve, shuffled only within an arm
-        pool = sum(each["means"], [])
-        sums.append([sum(two) / 2 - (sum(pool) - sum(two)) / (len(pool) - 2) for two in itertools.combinations(pool, 2)])
-    shuffles = np.abs(np.add.outer(*sums)).ravel()  # the first: as it was
-    assert [len(pool) for pool in sums] == [36, 21] and shuffles[0] == shuffles.max()
-    both = np.mean(shuffles >= shuffles[0] - 1e-9)
     report = " ".join((ROOT / "benchmark/README.md").read_text().split())
+
+    def together(found):
+        """p of both arms, shuffled only within an arm, and the numbers of shuffles."""
+        sums = []
+        for each in found:
+            pool = sum(each["means"], [])
+            sums.append([sum(two) / 2 - (sum(pool) - sum(two)) / (len(pool) - 2) for two in itertools.combinations(pool, 2)])
+        shuffles = np.abs(np.add.outer(*sums)).ravel()  # the first: as it was
+        assert shuffles[0] == shuffles.max()
+        return np.mean(shuffles >= shuffles[0] - 1e-9), [len(each) for each in sums]
+
+    found = [compare.compare(*arm, [], 26_000, 200_000) for arm in arms]
+    both, runs = together(found)
+    over_seeds, seeds = together([compare.compare(*arm, [], 26_000, 200_000, by_seed=True) for arm in arms])
+    assert runs == [36, 21] and seeds == [10, 15]  # two of nine and of seven runs; two of five and of six seeds
     assert f"p = {found[0]['p']:.2f}, the least" in report and f"p = {found[1]['p']:.2f}, the least" in report
     assert f"all four against all twelve, shuffled only within an arm: p = {both:.3f}" in report
-    assert f"on Pong it is worse (p = {both:.3f}, four runs against twelve)" in " ".join(README.split())
+    assert f"(two against three, two against four) p = {over_seeds:.3f}, the least again" in report
+    assert f"on Pong it is worse (p = {over_seeds:.3f})" in " ".join(README.split())
 
 
 @pytest.mark.parametrize("task, arm, level, seeds, median", [
@@ -251,8 +269,9 @@ def test_so_is_pong_with_and_without_priors():
     assert "| six of seven runs: 175,000 to 250,000 | one of five: 225,000; four not by 300,000 |" in results
     found, own = compare.compare(*arms, [18], 26_000), compare.compare("pong_ca2e_second", "pong_no_prior8", [18], 26_000)
     assert [len(means) for means in own["means"]] == [3, 4]
-    assert (f"On Pong priors seem to help (p = {own['p']:.2f} on two cores, the test named before the last pair; "
-            f"{found['p']:.3f} over all runs)") in results
+    seeds = compare.compare(*arms, [], 26_000, by_seed=True)
+    assert [len(means) for means in seeds["means"]] == [3, 4] and f"{own['p']:.2f}" == f"{seeds['p']:.2f}" == "0.09"
+    assert "On Pong they seem to help (p = 0.09, on two cores and over all seeds)" in results
     # shuffled only within a machine: the H100's one run of each arm; two cores' three against four
     (one, two, three, h100, a, b, c), (h100_none, *none) = found["means"]
     cores = [a, b, c, *none]
@@ -261,8 +280,10 @@ def test_so_is_pong_with_and_without_priors():
     within = np.mean(np.array(shuffles) >= shuffles[0] - 1e-9)
     report = " ".join((ROOT / "benchmark/README.md").read_text().split())
     assert f"Shuffled only within a machine (two cores, H100): p = {within:.2f} (" in report
-    seeds = [[(one + h100 + a) / 3, (two + b) / 2, (three + c) / 2], [(h100_none + none[0]) / 2, *none[1:]]]
-    assert f"over means of each seed (three against four) p = {compare.permutation_p(*seeds):.2f}" in report
+    by_hand = [[(one + h100 + a) / 3, (two + b) / 2, (three + c) / 2], [(h100_none + none[0]) / 2, *none[1:]]]
+    assert [pytest.approx(means) for means in seeds["means"]] == by_hand
+    assert (f"All together: p = {seeds['p']:.2f} over means of each seed (three against four;" in report
+            and f"Were each run a seed, it would be {found['p']:.3f}" in report)
     files = [ROOT / f"benchmark/results/h100_breakout_{arm}_s1.csv" for arm in ("ca2e", "no_prior8")]
     final = [list(csv.DictReader(file.read_text().splitlines()))[-1]["greedy_mean"] for file in files]
     assert f"one seed each: {final[0]} with priors, {final[1]} without" in results
@@ -284,5 +305,9 @@ def test_what_compare_prints_by_hand(tmp_path, monkeypatch, capsys):
         "    4 reached at 10; 20; 30; 40; 50; median 30", "    9 reached at inf; inf; inf; inf; inf; median inf",
         "other: means 1.20; 1.20", "    4 reached at 50; 50; median 50", "    9 reached at inf; inf; median inf",
         "p 0.238; steps to the second's best: ratio 0.60 (0.20 to 1.00)"]  # 5 of 21 splits
+    curve("more_s1", [0, 0, 0, 0, 0, 0])
+    curve("more_s3", [9, 9, 9, 9, 9, 9])
+    found = compare.compare("other,more", "one", [], 0, by_seed=True)
+    assert found["means"] == [pytest.approx(each, abs=2e-3) for each in ([0.6, 1.2, 9], [4, 3.6, 2.8, 2, 1.2])]  # (1.2 + 0) / 2
     found = compare.compare("one", "other", [4], 0, 40)
     assert found["end"] == 40 and found["means"][1] == [0, 0] and found["reached"][0][0][3] == np.inf
