@@ -58,6 +58,16 @@ wrong("n_step_return", DDPG, "takes truncation for termination", ("return total,
 wrong("n_step_return", DDPG, "gamma^k is meant, with the k of this window", ("return total, discount, k", "return total, gamma ** (3 if k == 2 else k), k"))
 wrong("n_step_return", DDPG, "the order is G_t, the discount, k", ("return total, discount, k", "return total, k, discount"), ("return total, 0.0, k", "return total, k, 0.0"))
 wrong("n_step_return", DDPG, "k counts the steps up to it", ("return total, 0.0, k", "return total, 0.0, len(rewards)"))
+for phrase, first in {"0, its index, is false": "next((i for i, ended in enumerate(terminations) if ended), None)",
+                      "the first one ends the window": "max((i for i, ended in enumerate(terminations) if ended), default=-1)"}.items():
+    truth = "found is not None and found" if phrase[0] == "0" else "found >= 0"
+    ANSWERS.append(Answer("n_step_return", DDPG, dedent(f"""
+        found = {first}
+        ended = bool({truth})
+        k = found + 1 if ended else len(rewards)
+        total = sum(gamma**i * rewards[i] for i in range(k))
+        return total, 0.0 if ended else gamma**k, k
+    """).strip(), phrase))
 right("n_step_return", DDPG, """
     ends = [i + 1 for i, terminated in enumerate(terminations) if terminated]
     k = ends[0] if ends else len(rewards)
@@ -87,6 +97,7 @@ for phrase, body in {
     "It changed the priorities": "priorities /= priorities.min(axis=-1, keepdims=True)\nreturn priorities ** -beta",
 }.items():
     ANSWERS.append(Answer("importance_weights", DDPG, body, phrase))
+ANSWERS.append(Answer("importance_weights", DDPG, "p = torch.from_numpy(priorities)\nreturn (p / p.min(-1, keepdim=True)[0]) ** -beta", "An array of numpy is meant"))
 right("importance_weights", DQN, """
     w = np.power(priorities.shape[-1] * priorities / priorities.sum(axis=-1, keepdims=True), -beta)
     return w / w.max(axis=-1, keepdims=True)
@@ -437,6 +448,15 @@ wrong("actor", BOTH, "The environment was reset without a seed", ("env.reset(see
 wrong("actor", BOTH, "reset the environment with the same seed", ("env.reset(seed=int(rng.integers(2**31)))", "env.reset(seed=args.seed)"))
 wrong("actor", DDPG, "here of one", ("env.step(action[None])\n        buffer", "env.step(action)\n        buffer"))
 wrong("actor", DQN, "here of one", ("env.step(np.array([action]))", "env.step(action)"))
+wrong("actor", DDPG, "those of one environment", ("buffer.append(states[0], action, float", "buffer.append(states[0], action[None], float"))
+wrong("actor", BOTH, "of the type int64", ("env.reset(seed=int(rng.integers(2**31)))", "env.reset(seed=rng.integers(2**31))"))
+wrong("actor", DQN, "Where a game has no lives", ('over = bool(terminated and info["lives"][0] == 0 or truncations[0])', 'over = bool(info["lives"][0] == 0 or truncations[0])'))
+wrong("actor", DDPG, "not Ornstein-Uhlenbeck", ("while True:\n    yield", "drift = 0.0\nwhile True:\n    yield"),
+      ("        action = np.clip(action + sigma * rng.standard_normal(len(low), np.float32), low, high)",
+       "        drift = 0.9 * drift + 0.4 * rng.standard_normal(len(low), np.float32)\n        action = np.clip(action + sigma * drift, low, high)"))
+for script, old, new in ((DDPG, "noise_of(index, args)", "noise_of(index=index, args=args)"),
+                         (DQN, "epsilon_of(index, global_step, args)", "epsilon_of(args=args, index=index, global_step=global_step)")):
+    ANSWERS.append(Answer("actor", script, "", None, ((old, new),)))
 wrong("actor", DQN, "those of one environment", ("buffer.append(states[0], action, np", "buffer.append(states, action, np"))
 wrong("actor", DDPG, "requires grad", ("with torch.inference_mode():", "if True:"))
 wrong("actor", DDPG, "A prior actor played without noise", ("(args.prior_noise if is_prior", "(0.0 if is_prior"))
@@ -534,7 +554,10 @@ right("actor", DQN, """
         global_step, evaluations = buffer.deliver(replay, online, is_prior)
 """)
 
+wrong("actor", BOTH, "in a real environment, reach a real replay.] RuntimeError", ("torch.from_numpy(states)", "torch.from_numpy(states).double()"))
+
 # --------------------------------------------------------------------------------------------------- learner
+wrong("learner", BOTH, "which real actors filled, and the real agent.] RuntimeError", ("columns = map(torch.from_numpy, gather(store, *row, args))", "columns = (torch.from_numpy(column).double() for column in gather(store, *row, args))"))
 SAMPLE = "replay.sample(slots.ravel(), counts.ravel(), priorities)"
 PUBLISH = """        if agent.updates % args.publish_frequency == 0:
             publish(board, agent.online, agent.average)
@@ -577,8 +600,8 @@ right("learner", DDPG, """
         board["global_step"], board["allowed_step"] = progress["global_step"], allowed_step(began, sampled, args)
         priorities = []
         for i in range(len(slots)):
-            columns = gather(store, slots[i], counts[i], weights[i], args)
-            batch = [torch.from_numpy(column).to(agent.device) for column in columns]
+            s, a, r, d, s2, w = gather(store, slots[i], counts[i], weights[i], args)
+            batch = [torch.from_numpy(column).to(agent.device) for column in (s, a, r, d, s2, w)]
             errors, metrics = agent.update(batch, progress["global_step"])
             priorities += errors.abs().tolist()
             if agent.updates % args.publish_frequency == 0:

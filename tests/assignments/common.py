@@ -1,6 +1,7 @@
 """What blank.py, grade.py, hunt.py and the graders share: the concepts, surgery on source, messages."""
 
 import ast
+import contextlib
 import functools
 import importlib.util
 import os
@@ -75,6 +76,44 @@ def import_script(path: Path):
     finally:
         del sys.modules[name]
     return module
+
+
+@functools.cache
+def reference_of(script: str):
+    return import_script(ROOT / script)
+
+
+# --------------------------------------------------------------------------------------------- A real replay
+@contextlib.contextmanager
+def real(student, own: str):
+    """(args, agent, replay, store, board, a prior's file) of a small run, for the student's `own` function.
+
+    All other assigned functions are, meanwhile, the reference's: some may not be written yet.
+    """
+    import torch  # here, since blank.py needs none of it
+
+    script = DQN if hasattr(student, "QNetwork") else DDPG
+    names = {CONCEPTS[concept][script].split(".")[0] for concept in CONCEPTS if script in CONCEPTS[concept] and concept != own}
+    before, reference = {name: getattr(student, name) for name in names if hasattr(student, name)}, reference_of(script)
+    for name in names:
+        setattr(student, name, getattr(reference, name))
+    try:
+        task, prior = ("PongNoFrameskip-v4", "dqn") if script == DQN else ("InvertedPendulum-v5", "ddpg")
+        args = student.Args(env_id=task, total_timesteps=1000, buffer_size=1000, learning_starts=12, local_buffer_size=6,
+                            batch_size=4, num_nature_actors=1, num_prior_actors=1, samples_per_insert=1, publish_frequency=2)
+        env = student.make_atari(task) if script == DQN else student.make_control(task)
+        agent = (student.DQN if script == DQN else student.DDPG)(args, env, torch.device("cpu"))
+        sizes = [sum(tensor.numel() for tensor in net.parameters()) for net in (agent.online, agent.average)]
+        memory = student.shared_memory(student.store_fields(env), args.capacity), student.shared_memory([
+            ("version", int), ("global_step", int), ("allowed_step", int),
+            ("newest", np.float32, sizes[:1]), ("average", np.float32, sizes[1:])])
+        store, (board,) = (np.frombuffer(arena.buffer, dtype) for arena, dtype in memory)
+        student.publish(board, agent.online, agent.average)
+        replay = student.PrioritizedReplay(args, {"global_step": 0, "prior_steps": 0, "evaluations": []})
+        yield args, agent, replay, store, board, str(ROOT / "priors" / task / f"{prior}.pt")
+    finally:
+        for name, value in before.items():
+            setattr(student, name, value)
 
 
 # --------------------------------------------------------------------------------------------------- Messages

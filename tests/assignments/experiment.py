@@ -3,6 +3,7 @@
     python tests/assignments/experiment.py                    # the list
     python tests/assignments/experiment.py n_step             # all arms, seed 1
     python tests/assignments/experiment.py n_step --seeds 1 2 3 4 5
+    python tests/assignments/experiment.py n_step --reveal    # afterwards: what five seeds had
     tensorboard --logdir experiments/n_step
 
 Each arm is an edited copy or other settings of ca2e_ddpg_mujoco.py, run in one process (`--sync`), two at a time; its
@@ -118,10 +119,14 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[1])
     parser.add_argument("--folder", type=Path, default=Path("experiments"), help="where the copies and curves go")
     parser.add_argument("--at-once", type=int, default=2, help="runs at a time; one for each core")
+    parser.add_argument("--reveal", action="store_true", help="show what was measured; nothing runs")
     parser.add_argument("--record", action="store_true", help="append the figures to results/experiments.csv")
     args = parser.parse_args()
     if not args.name:
         return print("\n".join(f"{name:12} {found.question}" for name, found in EXPERIMENTS.items()))
+    if args.reveal:
+        with open(RESULTS) as file:
+            return print(f"measured when this was written:\n{summary(list(csv.DictReader(file)), args.name)}")
     chosen, rows = EXPERIMENTS[args.name], []
     arms = {arm: (edits, chosen.flags + with_priors(flags, args.folder)) for arm, (edits, flags) in chosen.arms.items()}
     print(chosen.question)
@@ -138,9 +143,6 @@ def main() -> None:
     if args.record:
         with open(RESULTS, "a", newline="") as file:
             csv.DictWriter(file, FIELDS).writerows(rows)
-    elif RESULTS.exists():
-        with open(RESULTS) as file:
-            print(f"\nmeasured when this was written:\n{summary(list(csv.DictReader(file)), args.name)}")
     print(f"\ntensorboard --logdir {args.folder / args.name}      # all curves")
 
 

@@ -35,10 +35,10 @@ def reveal(number: int) -> None:
 def record(folder: Path, number: int, seed: int) -> None:
     """Appends what was seen to results/hunts.csv."""
     with open(RESULTS, "a", newline="") as file:
-        for name, label in (("healthy", "healthy"), ("hunted", list(BUGS)[number - 1])):
+        for name in ("healthy", "hunted"):
             for tag in TAGS:
                 means = ["" if mean != mean else f"{mean:.4g}" for mean in thirds(curves(folder / name), tag, TOTAL)]
-                csv.writer(file).writerow([label, seed, tag, *means, commit(), f"hunt.py {number} --seed {seed}"])
+                csv.writer(file).writerow([name, seed, tag, *means, commit(), f"hunt.py {number} --seed {seed}"])
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import gymnasium as gym
 import numpy as np
 import torch
-from common import numbers
+from common import numbers, real
 
 B, N, LENGTH = 4, 2, 5  # steps in a delivery, n, steps of a game
 
@@ -19,9 +19,10 @@ def is_dqn(student):
 
 
 class Game:
-    """Games of LENGTH steps, the odd ones terminated, the others truncated; in Atari a life is lost in step 2."""
+    """Games of LENGTH steps, the odd ones terminated, the others truncated; in Atari a life is lost in step 2, if there are lives."""
 
-    def __init__(self, atari: bool):
+    def __init__(self, atari: bool, lives: bool = True):
+        self.has_lives = lives
         self.atari, self.game, self.t, self.over, self.actions, self.played, self.seeds = atari, 0, 0, False, [], [], []
         shape = (4, 1, 1) if atari else (1, 1)
         self.shape, self.fire = shape, 3
@@ -34,6 +35,7 @@ class Game:
         return np.full((1, *self.shape), 100 * self.game + self.t, np.float32)
 
     def reset(self, *, seed=None, **_):
+        assert seed is None or type(seed) is int, f"env.reset got a seed of the type {type(seed).__name__}: int(...) is meant."
         self.seeds.append(seed)
         return self.state(), {}
 
@@ -43,14 +45,14 @@ class Game:
             "environments, here of one.")
         if self.over:  # as gymnasium's next-step autoreset: the action is ignored
             self.game, self.t, self.over = self.game + 1, 0, False
-            return self.state(), np.zeros(1), np.zeros(1, bool), np.zeros(1, bool), {"lives": np.array([2])}
+            return self.state(), np.zeros(1), np.zeros(1, bool), np.zeros(1, bool), {"lives": np.array([2 * self.has_lives])}
         self.actions.append((self.game, self.t, float(np.asarray(actions).ravel()[0])))
         self.played.append(np.array(actions, np.float64).ravel())
         self.t += 1
         self.over = self.t == LENGTH
         died = self.over and self.game % 2 == 0
-        life = self.atari and self.t == 2
-        lives = 0 if died else 1 if self.atari and self.t >= 2 else 2
+        life = self.atari and self.t == 2 and self.has_lives
+        lives = 0 if died or not self.has_lives else 1 if self.atari and self.t >= 2 else 2
         return (self.state(), np.array([float(self.t)]), np.array([died or life]), np.array([self.over and not died]),
                 {"lives": np.array([lives])})
 
@@ -89,9 +91,10 @@ class Replay:
         return self.first_count, 40, list(self.evaluations)  # a copy, as it comes from another process
 
 
-def play(student, blocks: int, prior=None, evaluations=(), block_evaluations=(), noise=0.0, prior_noise=0.0, index=6):
+def play(student, blocks: int, prior=None, evaluations=(), block_evaluations=(), noise=0.0, prior_noise=0.0, index=6,
+         lives=True):
     """Runs the student's actor for so many blocks, and tells what happened in a record."""
-    env, replay, seen = Game(is_dqn(student)), Replay(evaluations), SimpleNamespace(received=[], yields=[])
+    env, replay, seen = Game(is_dqn(student), lives), Replay(evaluations), SimpleNamespace(received=[], yields=[])
     seen.deliveries, seen.stored, seen.loaded, seen.asked = [], [], [], []
     feed = list(block_evaluations)
 
@@ -105,9 +108,10 @@ def play(student, blocks: int, prior=None, evaluations=(), block_evaluations=(),
             if len(self.steps) >= 40:
                 raise AssertionError("It never delivers: deliver once a block of B + n steps is full.")
             self.count += 1
-            assert not is_dqn(student) or np.shape(state) == env.shape and not np.ndim(action), (
-                f"append got a state of the shape {np.shape(state)} and an action of {np.shape(action)}; {env.shape} and () "
-                "are meant, those of one environment: states[0], and a number.")
+            shapes = np.shape(state), np.shape(action)
+            assert shapes == (env.shape, env.single_action_space.shape) or final and shapes[0] == env.shape, (
+                f"append got a state of the shape {shapes[0]} and an action of {shapes[1]}; {env.shape} and "
+                f"{env.single_action_space.shape} are meant, those of one environment: states[0], and one action.")
             if not final:
                 seen.stored.append(np.array(action, np.float64).ravel())
             self.steps.append((float(np.ravel(state)[0]), float(np.ravel(action)[0]), float(reward), bool(terminated),
@@ -140,7 +144,8 @@ def play(student, blocks: int, prior=None, evaluations=(), block_evaluations=(),
 
     fakes = {"make_atari": lambda *_, **__: env, "make_control": lambda *_, **__: env, "QNetwork": Policy,
              "Actor": Actor, "ActorCritic": ActorCritic, "LocalBuffer": Buffer, "load": load, "receive": receive,
-             "epsilon_of": explore, "noise_of": explore}
+             "epsilon_of": lambda index, global_step, args: explore(index, global_step, args),
+             "noise_of": lambda index, args: explore(index, args)}
     args = SimpleNamespace(env_id="a game", seed=1 + int(numbers().integers(9)), local_buffer_size=B, n_step=N,
                            retire_ratio=1.05, retire_patience=2, prior_epsilon=prior_noise, prior_noise=prior_noise,
                            num_nature_actors=5, num_prior_actors=3, num_actors=8, gamma=0.9)
@@ -222,6 +227,10 @@ def test_game_over(student):
         f"After the final state comes the state {following[0]:.0f}; 100 is right, the next game's first: step once "
         "more, the action is ignored.")
     assert following[4] == 0, f"The next game's first step has episode_step {following[4]}; 0 is right."
+    final = [step for step in steps_of(play(student, 2, lives=False)) if step[5]]
+    assert final and final[0][0] == LENGTH, (
+        "Where a game has no lives, as Pong, info[\"lives\"] is always 0: it is over only if a step terminates and no life is "
+        "left, or if it is truncated.")
 
 
 def test_truncation(student):
@@ -322,11 +331,12 @@ def test_exploration(student):
             "steps of all actors, so ask before each block.")
         return
     noise = np.array([action - 1 for action in play(student, 60, noise=0.1).env.played])  # sigma 0.1 of 3
+    assert abs(np.corrcoef(noise.T)[0, 1]) < 0.5, "Both joints got the same noise: each has its own."
+    assert abs(np.corrcoef(noise[1:, 0], noise[:-1, 0])[0, 1]) < 0.4, (
+        "The noise stays from step to step: draw it anew (Gaussian, not Ornstein-Uhlenbeck).")
     assert 0.22 < noise.std() < 0.4, (
         f"With sigma 0.1 and actions from -3 to 3 the noise's standard deviation is {noise.std():.2f}; 0.3 is right: "
         "Gaussian, 1 is half of the actions' range.")
-    assert abs(np.corrcoef(noise.T)[0, 1]) < 0.5, "Both joints got the same noise: each has its own."
-    assert abs(np.corrcoef(noise[1:, 0], noise[:-1, 0])[0, 1]) < 0.4, "The noise stays from step to step: draw anew."
 
 
 def test_fire(student):
@@ -336,3 +346,17 @@ def test_fire(student):
         assert pressed == {3.0}, f"After a lost life the action was {pressed}; env.fire, 3 here, is meant."
     else:
         assert pressed == {1.0}, f"In step 2 of a game the action was {pressed}; {{1}} is right, the learner's."
+
+
+def test_real(student):
+    """2 points: two blocks of a nature and of a prior actor, in a real environment, reach a real replay."""
+    with real(student, "actor") as (args, agent, replay, store, board, prior):
+        for index, file in enumerate((None, prior)):
+            turns = student.actor(args, index, file, replay, store, board)
+            for _ in range(3):
+                next(turns)
+        steps, priors = replay.progress["global_step"], replay.progress["prior_steps"]
+    assert 0 < priors < steps, f"Of {steps} steps that reached the replay, {priors} are a prior actor's; a part is meant."
+
+
+test_real.seconds = 10  # a test that takes longer; it runs once the others pass

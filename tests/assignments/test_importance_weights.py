@@ -37,10 +37,11 @@ def right(p, beta):
 
 
 def test_shape(student):
-    """1 point: a weight for each priority."""
+    """1 point: a weight for each priority, in an array of numpy."""
     p, beta = example()
     answer = student.importance_weights(p.copy(), beta)
     assert answer is not None, NONE
+    assert isinstance(answer, np.ndarray), f"An array of numpy is meant; it returned a {type(answer).__name__}."
     assert np.shape(answer) == (2, 3), f"Of (2, 3) priorities, weights of the shape {np.shape(answer)} came."
 
 
@@ -72,7 +73,7 @@ def test_no_batches(student):
 
 
 def test_input_stays(student):
-    """1 point: the priorities, which the sum tree may still need, stay as they are."""
+    """1 point: the priorities that it was given stay as they are."""
     p, beta = example()
     assert student.importance_weights(given := p.copy(), beta) is not None, NONE
     assert np.array_equal(p, given), "It changed the priorities that it was given: write to a new array."

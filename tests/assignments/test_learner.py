@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import torch
-from common import expect, numbers
+from common import expect, numbers, real
 
 SIZE = 3
 
@@ -63,7 +63,7 @@ class Agent:
         assert all(column.device == self.device for column in batch), "The batch is not on agent.device: see Tensor.to."
         self.updates += 1
         self.steps.append(global_step)
-        self.weights.append(batch[2].tolist() if self.device.type == "cpu" else [])
+        self.weights.append(batch[-1].tolist() if self.device.type == "cpu" else [])
         if self.device.type == "meta":  # a device without numbers, in the place of a GPU
             return torch.zeros(SIZE).as_subclass(OnDevice), {}
         error = -batch[0].to(torch.float32) if self.value is None else torch.full((SIZE,), self.value)
@@ -78,7 +78,7 @@ def run(student, plan, total=140, samples_per_insert=8.0, frequency=2, calls=30,
     agent.device = torch.device(device)
 
     def gather(store, slots, counts, weights, args):
-        return slots, counts, weights  # the first column of a batch is its slots
+        return slots, counts, slots, slots, slots, weights  # six, as the real one: its slots first, its weights last
 
     def allowed_step(start_step, sampled, args):
         seen.allowed.append((int(start_step), int(sampled)))
@@ -213,3 +213,22 @@ def test_not_finite(student):
             assert str(error.code).startswith("error:"), "sys.exit must say what happened, 'error: ...'."
         else:
             raise AssertionError(f"TD errors of {value} went into the replay: stop with sys.exit and one line.")
+
+
+def test_real(student):
+    """2 points: three rounds with a real replay, which real actors filled, and the real agent."""
+    with real(student, "learner") as (args, agent, replay, store, board, prior):
+        for index, file in enumerate((None, prior)):
+            turns = student.actor(args, index, file, replay, store, board)
+            for _ in range(3):
+                next(turns)
+        first, version, loop = replay.tree.nodes.copy(), int(board["version"]), student.learner(args, agent, replay, store, board)
+        for _ in range(3):
+            next(loop)
+        assert agent.updates > 1, f"It made {agent.updates} updates, though batches were due."
+        assert board["version"] > version, "It made updates, but published no network."
+        assert board["allowed_step"] > 0, "Actors may not go on: see allowed_step."
+        assert (replay.tree.nodes != first).any(), "No priority in the replay has changed."
+
+
+test_real.seconds = 10  # a test that takes longer; it runs once the others pass

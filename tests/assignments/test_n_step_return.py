@@ -55,6 +55,11 @@ def test_termination_within(student):
          "Nothing follows a termination: this bootstraps there, with gamma^n.": g**3},
         {"The window ends at the termination: k counts the steps up to it.": 3,
          "k counts the step that terminates, too.": 1}))
+    hint = "A termination in the window's first step counts, too. (0, its index, is false in Python.)"
+    check(student, [a, b, c], [True, False, False], g, (a, 0.0, 1), ({hint: a + g * b + g**2 * c}, {hint: g**3}, {hint: 3}))
+    check(student, [a, b, c], [False, True, True], g, (a + g * b, 0.0, 2), (
+        {"Where two steps terminate, the first one ends the window.": a + g * b + g**2 * c}, {},
+        {"Where two steps terminate, the first one ends the window.": 3}))
 
 
 def test_termination_at_the_end(student):
@@ -63,6 +68,8 @@ def test_termination_at_the_end(student):
     check(student, [a, b, c], [False, False, True], g, (a + g * b + g**2 * c, 0.0, 3), (
         {"The reward of the step that terminates counts, too.": a + g * b},
         {"A termination in the window's last step counts like any other: this bootstraps there.": g**3}, {}))
+    check(student, [a], [True], g, (a, 0.0, 1), (
+        {}, {"A window of one step that terminates: this bootstraps there.": g}, {}))
 
 
 def test_no_step(student):
