@@ -154,7 +154,7 @@ def epsilon_of(index: int, global_step: int, args: Args) -> float:
 
 
 def surpassed(evaluations: list[float], average_return: float, ratio: float, patience: int) -> bool:
-    """Alg. 1.1, "if several times r >= alpha rbar": were `patience` evaluations r in a row ever that high?"""
+    """Alg. 1.1, "if several times r >= alpha rbar": was it so `patience` times in a row, ever? Stays True."""
     threshold = average_return + (ratio - 1) * abs(average_return)  # Deviation 1: rbar may be negative
     high = [r >= threshold for r in evaluations]
     return any(all(high[i : i + patience]) for i in range(len(high) - patience + 1))
@@ -425,7 +425,7 @@ class DQN:
         return td_errors, {"losses/td_loss": loss, "losses/q_values": q_value}
 
     def learn(self, batch) -> tuple[torch.Tensor, ...]:
-        """A step of Adam: TD errors (B,), loss, mean q-value. A GPU records it: no `if` in here."""
+        """A step of Adam: TD errors (B,), loss, mean q. A GPU records it: for an `if`, record both ways."""
         loss, td_errors, q_values = backward(self.loss, batch, self.theta, self.pool)  # sets .grad
         nn.utils.clip_grad_norm_(self.theta, 10.0)  # Deviation 21
         self.adam.step()
@@ -521,7 +521,7 @@ def store_fields(env) -> list:
 
 
 def publish(board: np.void, online: nn.Module, average: nn.Module) -> None:
-    """Learner: replaces both networks on the board, whose version is odd meanwhile."""
+    """Learner: replaces both networks' parameters (no buffers) on the board; its version is odd meanwhile."""
     vectors = [torch.cat([p.detach().flatten() for p in net.parameters()]) for net in (online, average)]
     vectors[1][0].item()  # waits for the GPU now: readers wait while the version is odd
     board["version"] += 1
@@ -533,7 +533,7 @@ def publish(board: np.void, online: nn.Module, average: nn.Module) -> None:
 def receive(board: np.void, name: str, network: nn.Module, version: int) -> int:
     """Copies the board's network of that name, if newer than version; returns the version it then has."""
     while (found := int(board["version"])) != version:
-        vector = torch.from_numpy(board[name].copy())
+        vector = torch.from_numpy(board[name].copy()).view(sum(p.numel() for p in network.parameters()))
         if found % 2 == 0 and board["version"] == found:  # nobody wrote during the copy
             nn.utils.vector_to_parameters(vector, network.parameters())
             return found
@@ -554,9 +554,9 @@ def run_child(work, args: Args, index: int, prior: str | None, replay, *memory) 
     """The life of a child process: work is `actor` or `evaluator`."""
     end_with_learner()
     torch.set_num_threads(1)
+    torch.manual_seed(args.seed * 1000 + index)  # or torch's random numbers would be the same in all actors
     store, (board,) = (np.frombuffer(arena.buffer, dtype) for arena, dtype in memory)
-    if work is actor and args.samples_per_insert > 0:
-        os.nice(19)  # a learner on the CPU is not to wait for actors that run ahead of it
+    os.nice(19 * (work is actor and args.samples_per_insert > 0))  # a CPU's learner is not to wait for them
     try:
         for step in work(args, index, prior, replay, store, board):
             time.sleep(0.01 * (work is evaluator))  # or it would poll the board without a pause
@@ -613,7 +613,7 @@ def load(path: str | Path, env_id: str = "", **parts) -> dict:
         if saved["format"] > CHECKPOINT_FORMAT or env_id not in ("", saved["env_id"]):
             raise ValueError(f"it has format {saved['format']} and is for {saved['env_id']}")
         for name, part in parts.items():
-            if name == "optimizer":  # its learning rates may have been given anew
+            if "optimizer" in name:  # its learning rates may have been given anew
                 saved[name]["param_groups"] = part.state_dict()["param_groups"]
             part.load_state_dict(saved[name])
             for tensor, own in getattr(part, "state", {}).items():  # of the optimizer: unchecked yet
@@ -624,7 +624,7 @@ def load(path: str | Path, env_id: str = "", **parts) -> dict:
             raise ValueError("its weights, or its average return, are not finite")
         return {"global_step": 0, "prior_steps": 0, "updates": 0, "evaluations": [], "args": {}, **saved}
     except Exception as error:  # a truncated, foreign or malicious file raises one of a dozen kinds
-        sys.exit(f"error: {path} does not fit {env_id or 'this script'}: {error!r:.150}")
+        sys.exit(f"error: {path} does not fit {env_id or 'this script'}: {error!r:.250}")
 
 
 def save_agent(args: Args, path: Path, agent, progress: dict, final_return: float | None = None) -> None:

@@ -221,6 +221,7 @@ def test_the_rates_of_a_resumed_run_leave_out_what_was_done_before(tmp_path, mon
 def test_sampled_transitions_are_what_the_actors_saw_and_truncation_bootstraps(env_id, monkeypatch):
     args = ca2e.Args(env_id=env_id, num_nature_actors=2, num_prior_actors=0, buffer_size=1500, total_timesteps=10**9,
                      learning_starts=0, samples_per_insert=0)
+    torch.manual_seed(1)  # of the networks: with a few others the robot hardly falls
     play, replay, store, seen = two_actors(ca2e, args, ca2e.ActorCritic, monkeypatch)
     checked = []
     play()  # their environments

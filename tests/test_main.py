@@ -1,5 +1,6 @@
 """What `main` puts together, and what is measured, logged, saved and found: by hand, with no process of its own."""
 
+import dataclasses
 import sys
 from copy import deepcopy
 from pathlib import Path
@@ -99,6 +100,12 @@ def test_a_block_may_begin_at_the_allowed_step_and_not_beyond(script, monkeypatc
     monkeypatch.setattr(script.time, "sleep", sleep)
     script.run_child(lambda *_: iter([7, 8]), args, 0, None, None, *memory)
     assert slept == [0.0, 0.0, 0.02]
+    drawn, nice = [], []  # torch's random numbers: others in each actor, the same in each run; and its niceness
+    monkeypatch.setattr(script.os, "nice", nice.append)
+    monkeypatch.setattr(script, "actor", lambda *_: drawn.append(float(torch.rand(()))) or iter([0]))
+    for index, limit in ((0, 8.0), (1, 8.0), (0, 0.0)):
+        script.run_child(script.actor, dataclasses.replace(args, samples_per_insert=limit), index, None, None, *memory)
+    assert drawn[0] == drawn[2] != drawn[1] and nice == [19, 19, 0]
 
 
 def test_a_lost_point_is_learned_from(monkeypatch):

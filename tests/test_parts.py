@@ -426,6 +426,9 @@ def test_published_weights_arrive_and_a_half_written_vector_is_never_taken(monke
     version = ca2e.receive(board, "newest", actor, -1)
     assert version == 2 and torch.equal(actor.weight, learner.weight) and torch.equal(actor.bias, learner.bias)
     assert ca2e.receive(board, "average", actor, -1) == 2 and torch.equal(actor.weight, average.weight)
+    for size in (2, 4):  # a network of the learner's name but another size is not filled in part
+        with pytest.raises(RuntimeError, match="invalid for input of size 8"):
+            ca2e.receive(board, "newest", torch.nn.Linear(size, 2), -1)
     before = actor.weight.clone()
     assert ca2e.receive(board, "newest", actor, version) == version and torch.equal(actor.weight, before)
     board["version"] += 1  # the learner is in the middle of a publication
