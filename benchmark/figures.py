@@ -94,6 +94,9 @@ def main() -> None:
         "none, --n-step 1": "reacher_no_prior8_onestep_150k"})
     medians("hopper.png", "Hopper-v5, eight actors: three of them priors, or none", {
         "three prior actors": "hopper_ca2e_300k", "none": "hopper_no_prior8_300k"})
+    medians("rivals.png", "Hopper-v5: CA2E, and stable-baselines3 as it comes", {
+        "CA2E, three prior actors": "hopper_ca2e_300k", "eight nature actors": "hopper_no_prior8_300k",
+        "TD3 (one stopped at 200,000)": "rival_td3_Hopper-v5", "PPO": "rival_ppo_Hopper-v5"})
     medians("teacher.png", "Hopper-v5: the learner also imitates the best prior (2,757), or does not", {
         "with a teacher": "hopper_distill", "CA2E": "hopper_ca2e_300k", "eight nature actors": "hopper_no_prior8_300k"})
     curves.plot("pong_two_cores.png", "Pong, on two cores", "pong_ca2e_s1=CA2E-DQN, seed 1=1972000",
