@@ -427,7 +427,7 @@ for phrase, edit in {
     "must be appended with final=True": (FINAL, ""),
     "5 is the game's last state, which is final=True": ("episode_step, final=True)", "episode_step)"),
     "has episode_step 5; 0 is right": ("            episode_step, episodic_return = 0, 0.0\n", "            episodic_return = 0.0\n"),
-    "(15.0, 5.0), (30.0, 5.0)": ("            episode_step, episodic_return = 0, 0.0\n", "            episode_step = 0\n"),
+    "(9.0, 5.0), (18.0, 5.0)": ("            episode_step, episodic_return = 0, 0.0\n", "            episode_step = 0\n"),
     "+ n = 6 are meant": ("args.local_buffer_size + args.n_step:", "args.local_buffer_size:"),
     "was stored as terminated": ("bool(terminations[0])", "bool(terminations[0] or truncations[0])"),
     "come new evaluations; ask surpassed again": ("global_step, evaluations = buffer", "global_step, _ = buffer"),
@@ -441,7 +441,7 @@ for phrase, edit in {
 }.items():
     wrong("actor", BOTH, phrase, edit)
 for script, network in ((DDPG, "online"), (DQN, "q_network")):
-    wrong("actor", script, "receive must fill the learner's network", (f'"newest", {network}, version', f'"newest", {"prior_actor" if script == DDPG else "prior_network"}, version'))
+    wrong("actor", script, "had not received the learner's weights", (f'"newest", {network}, version', f'"newest", {"prior_actor" if script == DDPG else "prior_network"}, version'))
 for script in BOTH:  # right: no window reads whether a final record is terminated
     ANSWERS.append(Answer("actor", script, "", None, (("0.0, False, episode_step, final", "0.0, bool(terminations[0]), episode_step, final"),)))
 wrong("actor", BOTH, "The environment was reset without a seed", ("env.reset(seed=int(rng.integers(2**31)))", "env.reset()"))
@@ -463,7 +463,7 @@ wrong("actor", DDPG, "A prior actor played without noise", ("(args.prior_noise i
 wrong("actor", DQN, "A prior actor played without noise", ("args.prior_epsilon if is_prior", "0.0 if is_prior"))
 wrong("actor", DDPG, "it got network=ActorCritic", ("ActorCritic(env), Actor(env)", "ActorCritic(env), ActorCritic(env)"))
 wrong("actor", DQN, "it got online=Policy", ("network=prior_network", "online=prior_network"))
-wrong("actor", DDPG, "deliver needs the learner's ActorCritic", ("ActorCritic(env), Actor(env)", "Actor(env), Actor(env)"))
+wrong("actor", DDPG, "'Actor' object has no attribute 'actor'", ("ActorCritic(env), Actor(env)", "Actor(env), Actor(env)"))
 for phrase, edit in {
     "it still plays the prior's actions": ("prior_actor if is_prior else", "prior_actor if prior else"),
     "still explores as a prior": ("args.prior_noise if is_prior else", "args.prior_noise if prior else"),
@@ -554,9 +554,37 @@ right("actor", DQN, """
         global_step, evaluations = buffer.deliver(replay, online, is_prior)
 """)
 
+for phrase, edits in {
+    "a prior actor, too, must receive": (("version = receive(", "version = version if prior else receive("),),
+    "env.reset was called again": (("yield global_step  #", "yield global_step; states, _ = env.reset(seed=int(rng.integers(2**31)))  #"),),
+    "It never delivers": (("while len(buffer.steps) < args", "while len(buffer.steps) != args"),),
+    "append to buffer.episodes": (("buffer.episodes.append((episodic_return, episode_step))", "buffer.episodes = [(episodic_return, episode_step)]"),),
+}.items():
+    wrong("actor", BOTH, phrase, *edits)
+wrong("actor", DDPG, "keeps its prior's noise",
+      ("    sigma = (args.prior_noise if is_prior else noise_of(index, args)) * (high - low) / 2\n", ""),
+      ("while True:\n    yield", "acts = bool(prior) and not surpassed(evaluations, rbar, args.retire_ratio, args.retire_patience)\n"
+       "sigma = (args.prior_noise if acts else noise_of(index, args)) * (high - low) / 2\nwhile True:\n    yield"))
+for script, old, new in ((DDPG, "ActorCritic(env), Actor(env)", "ActorCritic(env), ActorCritic(env).actor"),
+                         (DDPG, "episode_step, episodic_return = 0, 0.0\nwhile", "episode_step, episodic_return = 0, float(np.zeros(env.num_envs)[0])\nwhile"),
+                         (DQN, "states, _ = env.reset(seed=int(rng.integers(2**31)))", "states, info = env.reset(seed=int(rng.integers(2**31)))\nlives = info['lives'][0]")):
+    ANSWERS.append(Answer("actor", script, "", None, ((old, new),)))
+wrong("actor", DDPG, "0.3 is right", ("* (high - low) / 2", "* high"))
+for phrase, edit in {
+    "the game gave 1, 2, -3, 4, 5, and DQN": ("np.clip(rewards[0], -1, 1), terminated", "np.clip(rewards[0], 0, 1), terminated"),
+    "draw from all": ("int(rng.integers(env.single_action_space.n))", "int(rng.integers(env.single_action_space.n - 1))"),
+    "make the generator once": ("yield global_step  #", "yield global_step; rng = np.random.default_rng([args.seed, index])  #"),
+}.items():
+    wrong("actor", DQN, phrase, edit)
 wrong("actor", BOTH, "in a real environment, reach a real replay.] RuntimeError", ("torch.from_numpy(states)", "torch.from_numpy(states).double()"))
 
 # --------------------------------------------------------------------------------------------------- learner
+wrong("learner", DDPG, "In a round without a batch allowed_step was not told", ('    board["allowed_step"] = allowed_step(start_step, sampled, args)\n', ""),
+      ("        td_errors.append(", '        board["allowed_step"] = allowed_step(start_step, sampled, args)\n        td_errors.append('))
+for script, new in ((DDPG, "torch.cat(td_errors).abs().numpy(force=True)"), (DQN, "torch.cat(td_errors).abs().numpy(force=True)"), (
+        DDPG, "torch.zeros(slots.size, device=agent.device).copy_(torch.cat(td_errors).abs()).cpu().numpy()")):
+    ANSWERS.append(Answer("learner", script, "", None, (("torch.cat(td_errors).abs().cpu().numpy()", new),)))
+wrong("learner", DDPG, "an array of numpy is meant", (".abs().cpu().numpy()", ".abs().cpu()"))
 wrong("learner", BOTH, "which real actors filled, and the real agent.] RuntimeError", ("columns = map(torch.from_numpy, gather(store, *row, args))", "columns = (torch.from_numpy(column).double() for column in gather(store, *row, args))"))
 SAMPLE = "replay.sample(slots.ravel(), counts.ravel(), priorities)"
 PUBLISH = """        if agent.updates % args.publish_frequency == 0:
@@ -571,7 +599,7 @@ for phrase, edit in {
     "raised to alpha already": (".abs().cpu().numpy()", ".abs().cpu().numpy() ** args.per_alpha"),
     "flatten row by row": (SAMPLE, "replay.sample(slots.T.ravel(), counts.T.ravel(), priorities)"),
     "shifted against their slots": (SAMPLE, "replay.sample(slots.ravel(), counts.ravel(), np.roll(priorities, 1))"),
-    "It never publishes": (PUBLISH, ""),
+    "It did not publish after the updates": (PUBLISH, ""),
     "[2, 4, 6] is right": (PUBLISH, "        publish(board, agent.online, agent.average)\n"),
     "the online and the averaged network": ("publish(board, agent.online, agent.average)", "publish(board, agent.target, agent.average)"),
     "It never returned": (END, ""),

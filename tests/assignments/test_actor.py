@@ -28,7 +28,8 @@ class Game:
         self.shape, self.fire = shape, 3
         self.single_observation_space = gym.spaces.Box(0, 9999, shape)
         # in DDPG: two joints, half of the range is 3
-        self.single_action_space = gym.spaces.Discrete(4) if atari else gym.spaces.Box(-3, 3, (2,))
+        self.single_action_space = gym.spaces.Discrete(4) if atari else gym.spaces.Box(-1, 5, (2,))
+        self.num_envs = 1
         self.action_space = gym.vector.utils.batch_space(self.single_action_space, 1)
 
     def state(self):
@@ -37,7 +38,10 @@ class Game:
     def reset(self, *, seed=None, **_):
         assert seed is None or type(seed) is int, f"env.reset got a seed of the type {type(seed).__name__}: int(...) is meant."
         self.seeds.append(seed)
-        return self.state(), {}
+        assert len(self.seeds) == 1, (
+            "env.reset was called again: reset once, before the loop. A game goes on across blocks, and after its end one more "
+            "env.step starts the next.")
+        return self.state(), {"lives": np.array([2 * self.has_lives])}
 
     def step(self, actions):
         assert np.ndim(actions) and len(actions) == 1 and (self.over or np.shape(actions) == self.action_space.shape), (
@@ -53,18 +57,17 @@ class Game:
         died = self.over and self.game % 2 == 0
         life = self.atari and self.t == 2 and self.has_lives
         lives = 0 if died or not self.has_lives else 1 if self.atari and self.t >= 2 else 2
-        return (self.state(), np.array([float(self.t)]), np.array([died or life]), np.array([self.over and not died]),
+        return (self.state(), np.array([-3.0 if self.t == 3 else float(self.t)]), np.array([died or life]), np.array([self.over and not died]),
                 {"lives": np.array([lives])})
 
 
 class Policy(torch.nn.Module):
-    """QNetwork, which always chooses `action`: 1 for the learner's, 2 for the prior's, once it was filled."""
+    """QNetwork, which always chooses `action`: 1 for the learner's, 2 for the prior's, once it was filled; 0 before."""
 
     def __init__(self, env=None):
         super().__init__()
-        self.action, self.env, self.scale = 1, env, torch.full((2,), 3.0)
+        self.action, self.env, self.scale = 0, env, torch.full((2,), 3.0)
         self.weight = torch.nn.Parameter(torch.ones(()))  # so that the actions need a gradient, as a network's do
-        self.__dict__.update(actor=self, critic=None)  # not as parts of itself
 
     def forward(self, states):
         if self.env.atari:
@@ -79,6 +82,10 @@ class Actor(Policy):
 class ActorCritic(Policy):
     """In CA2E-DDPG, the learner's."""
 
+    def __init__(self, env=None):
+        super().__init__(env)
+        self.actor, self.critic = Actor(env), None
+
 
 class Replay:
     """Answers as the served one does; `evaluations` grows by one a block."""
@@ -92,7 +99,7 @@ class Replay:
 
 
 def play(student, blocks: int, prior=None, evaluations=(), block_evaluations=(), noise=0.0, prior_noise=0.0, index=6,
-         lives=True):
+         lives=True, block_size=B):
     """Runs the student's actor for so many blocks, and tells what happened in a record."""
     env, replay, seen = Game(is_dqn(student), lives), Replay(evaluations), SimpleNamespace(received=[], yields=[])
     seen.deliveries, seen.stored, seen.loaded, seen.asked = [], [], [], []
@@ -119,7 +126,7 @@ def play(student, blocks: int, prior=None, evaluations=(), block_evaluations=(),
 
         def deliver(self, replay, network, is_prior):
             seen.deliveries.append(SimpleNamespace(steps=list(self.steps), episodes=list(self.episodes),
-                                                   is_prior=bool(is_prior), network=network))
+                                                   is_prior=bool(is_prior), network=network, size=block_size))
             self.steps, self.episodes = self.steps[-N:], []
             replay.evaluations += feed[:1]
             del feed[:1]
@@ -136,6 +143,7 @@ def play(student, blocks: int, prior=None, evaluations=(), block_evaluations=(),
 
     def receive(board, name, network, version):
         seen.received.append((name, version, len(seen.deliveries), network))
+        network.action = getattr(network, "actor", network).action = 1
         return (version or 0) + 2
 
     def explore(*arguments):
@@ -146,7 +154,7 @@ def play(student, blocks: int, prior=None, evaluations=(), block_evaluations=(),
              "Actor": Actor, "ActorCritic": ActorCritic, "LocalBuffer": Buffer, "load": load, "receive": receive,
              "epsilon_of": lambda index, global_step, args: explore(index, global_step, args),
              "noise_of": lambda index, args: explore(index, args)}
-    args = SimpleNamespace(env_id="a game", seed=1 + int(numbers().integers(9)), local_buffer_size=B, n_step=N,
+    args = SimpleNamespace(env_id="a game", seed=1 + int(numbers().integers(9)), local_buffer_size=block_size, n_step=N,
                            retire_ratio=1.05, retire_patience=2, prior_epsilon=prior_noise, prior_noise=prior_noise,
                            num_nature_actors=5, num_prior_actors=3, num_actors=8, gamma=0.9)
     before = {name: getattr(student, name) for name in fakes if hasattr(student, name)}
@@ -184,10 +192,10 @@ def test_join_and_yield(student):
 
 def test_block(student):
     """2 points: a block is delivered as soon as it has B + n steps, Alg. 2's capacity and the window of the last."""
-    seen = play(student, 3)
-    for block in seen.deliveries:
-        assert B + N <= len(block.steps) <= B + N + 1, (
-            f"A delivery of {len(block.steps)} steps; B + n = {B + N} are meant, or one more where a game ends.")
+    for size in (B, 3, 5):  # with some a game ends where the block is full
+        for block in play(student, 5, block_size=size).deliveries:
+            assert size + N <= len(block.steps) <= size + N + 1, (
+                f"A delivery of {len(block.steps)} steps; B + n = {size + N} are meant, or one more where a game ends.")
 
 
 def test_steps(student):
@@ -197,13 +205,15 @@ def test_steps(student):
     states = [step[0] for step in game]
     finals = [step[0] for step in steps_of(seen) if step[5]]
     hint = "s_t, before the action."
+    if finals[:1] == [2.0]:
+        hint = "a lost life is no end of a game."
     if states == [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]:
         hint = ("5 is the game's last state, which is final=True." if not finals else
                 "after a game's end step once more: what comes is the next game's first state.")
     assert states == [0.0, 1.0, 2.0, 3.0, 4.0], (
         f"The states stored of the first game are {states[:7]}; [0, 1, 2, 3, 4] is right: {hint}")
-    assert [step[2] for step in game] == ([1.0] * 5 if is_dqn(student) else [1.0, 2.0, 3.0, 4.0, 5.0]), (
-        f"The rewards stored are {[step[2] for step in game]}; the game gave 1, 2, 3, 4, 5"
+    assert [step[2] for step in game] == ([1.0, 1.0, -1.0, 1.0, 1.0] if is_dqn(student) else [1.0, 2.0, -3.0, 4.0, 5.0]), (
+        f"The rewards stored are {[step[2] for step in game]}; the game gave 1, 2, -3, 4, 5"
         + (", and DQN learns from rewards clipped to [-1, 1]." if is_dqn(student) else "."))
     assert [step[4] for step in game] == [0, 1, 2, 3, 4], (
         f"The episode_step of the first game's steps are {[step[4] for step in game]}; 0 to 4 is right.")
@@ -246,20 +256,25 @@ def test_episodes(student):
     """1 point: each game's return and length are reported, once."""
     seen = play(student, 5)
     episodes = [tuple(map(float, episode)) for block in seen.deliveries for episode in block.episodes]
-    assert episodes[:2] == [(15.0, 5.0)] * 2, (
-        f"The first two episodes reported are {episodes[:2]}; two times (15, 5), return and length, is right"
+    assert episodes[:2] == [(9.0, 5.0)] * 2, (
+        f"The first two episodes reported are {episodes[:2]}; two times (9, 5), return and length, is right"
         + (": the return is not clipped." if is_dqn(student) else "."))
+    both = play(student, 1, block_size=12).deliveries[0].episodes
+    assert len(both) == 2, f"Two games ended in a block, and it reported {len(both)}: append to buffer.episodes."
 
 
 def test_nature(student):
     """2 points: a nature actor (no prior) plays the learner's network, which it asks for before each block."""
     seen = play(student, 3)
     actions = {action for game, t, action in seen.env.actions if not (is_dqn(student) and t == 2)}
-    assert actions == {1.0}, f"Without noise it played the actions {actions}; {{1}} is right, the learner's."
-    assert not any(block.is_prior for block in seen.deliveries), "A nature actor delivered its steps as a prior's."
     blocks = [block for _, _, block, _ in seen.received]
     assert set(range(3)) <= set(blocks), (
         f"receive was called before the blocks {sorted({block + 1 for block in blocks})}; before each one is meant.")
+    assert 0.0 not in actions, (
+        "It acted with a network that had not received the learner's weights: after each yield, first receive, then act.")
+    assert not is_dqn(student) or seen.env.fire not in actions, "FIRE is pressed only in the step after a lost life."
+    assert actions == {1.0}, f"Without noise it played the actions {actions}; {{1}} is right, the learner's."
+    assert not any(block.is_prior for block in seen.deliveries), "A nature actor delivered its steps as a prior's."
     assert all(name == "newest" for name, _, _, _ in seen.received), "Actors take the board's newest network."
     versions = [version or 0 for _, version, _, _ in seen.received]
     assert versions == sorted(set(versions)), "receive must get the version that it returned the time before."
@@ -270,8 +285,14 @@ def test_prior(student):
     seen = play(student, 3, prior="a.pt")
     assert seen.loaded[:1] == ["a.pt"], "The prior's file must be loaded, with load."
     actions = {action for game, t, action in seen.env.actions if not (is_dqn(student) and t == 2)}
-    assert actions == {2.0}, f"Without noise it played the actions {actions}; {{2}} is right, the prior's."
+    assert actions == {2.0}, (
+        f"Without noise it played the actions {actions}; {{2}} is right, the prior's"
+        + ("." if is_dqn(student) else " (the bounds are -1 and 5)."))
     assert all(block.is_prior for block in seen.deliveries), "A prior's steps were delivered as a nature actor's."
+    assert all(block.network.action != 0 for block in seen.deliveries), (
+        "The priorities were computed by a network that never received the learner's weights: a prior actor, too, must receive "
+        "before each block.")
+    assert {0, 1, 2} <= {block for _, _, block, _ in seen.received}, "A prior actor receives before each block, too."
     assert all(block.network.action == 1 for block in seen.deliveries), (
         "The prior's own network computed the priorities; the learner's is meant, which will learn from these steps.")
     assert all(network is block.network for block in seen.deliveries for _, _, _, network in seen.received), (
@@ -302,7 +323,7 @@ def test_exploration(student):
     seen, quiet = play(student, 12, noise=1.0), play(student, 12, prior="a.pt", noise=1.0)
     actions = {action for game, t, action in seen.env.actions if not (is_dqn(student) and t == 2)}
     assert len(actions) > 1, "With full exploration a nature actor still played nothing but its network's action."
-    assert all(-3 <= action <= 3 for action in actions), "Noise took an action out of its bounds: clip it."
+    assert all(-1 <= action <= 5 for action in actions), "Noise took an action out of its bounds: clip it."
     assert all(np.allclose(one, other) for one, other in zip(seen.stored, seen.env.played)), (
         "The action stored is not the one that was played: exploration, and FIRE, belong to it.")
     assert {asked[0] for asked in seen.asked} == {6}, (
@@ -324,7 +345,21 @@ def test_exploration(student):
     retired = play(student, 12, prior="a.pt", evaluations=[300.0, 300.0], noise=1.0)
     actions = {action for game, t, action in retired.env.actions if not (is_dqn(student) and t == 2)}
     assert len(actions) > 1, "A retired prior still explores as a prior: it is a nature actor now, with its own noise."
+    later = play(student, 12, prior="a.pt", block_evaluations=[300.0, 300.0], noise=1.0)
+    late = [action for game, t, action in later.env.actions if not (is_dqn(student) and t == 2)][-24:]
+    assert len(set(late)) > 1, (
+        "A prior that retires in the course of the run keeps its prior's noise: policy *and* noise follow from the role.")
     if is_dqn(student):
+        full = [action for _, _, action in play(student, 60, noise=1.0, lives=False).env.actions]
+        windows = {tuple(full[i:i + 4]) for i in range(len(full) - 3)}
+        assert len(windows) > 0.3 * len(full), "Each block played the same random actions: make the generator once, before the loop."
+        assert set(full) == {0.0, 1.0, 2.0, 3.0}, f"Of 4 actions only {sorted(set(full))} ever came at random: draw from all."
+        assert np.mean(np.array(full[1:]) == np.array(full[:-1])) < 0.45, (
+            "The same random action was played several times in a row: draw it at each step.")
+        greedy = np.array([action == 1 for _, _, action in play(student, 60, noise=0.5, lives=False).env.actions])
+        assert 0.5 < greedy.mean() < 0.75, f"With epsilon 0.5 and 4 actions {greedy.mean():.0%} were greedy; some 62 % are right."
+        assert np.mean(greedy[1:] != greedy[:-1]) > 0.33, (
+            "Steps in a row are all random, or all greedy: draw at each step whether to explore.")
         steps = sorted({step for _, step in seen.asked})
         assert steps[:4] == [40, 50, 60, 70], (
             f"epsilon_of was asked with the global steps {steps[:4]}; [40, 50, 60, 70] is right: epsilon falls with the "
@@ -335,13 +370,14 @@ def test_exploration(student):
     assert abs(np.corrcoef(noise[1:, 0], noise[:-1, 0])[0, 1]) < 0.4, (
         "The noise stays from step to step: draw it anew (Gaussian, not Ornstein-Uhlenbeck).")
     assert 0.22 < noise.std() < 0.4, (
-        f"With sigma 0.1 and actions from -3 to 3 the noise's standard deviation is {noise.std():.2f}; 0.3 is right: "
+        f"With sigma 0.1 and actions from -1 to 5 the noise's standard deviation is {noise.std():.2f}; 0.3 is right: "
         "Gaussian, 1 is half of the actions' range.")
 
 
 def test_fire(student):
     """1 point: in CA2E-DQN the step after a lost life presses FIRE (in CA2E-DDPG, without lives, nothing is special)."""
-    pressed = {action for game, t, action in play(student, 3).env.actions if t == 2}
+    # noise, and many blocks, so that a life is lost in a block's last step, too
+    pressed = {action for game, t, action in play(student, 5, noise=float(is_dqn(student))).env.actions if t == 2}
     if is_dqn(student):
         assert pressed == {3.0}, f"After a lost life the action was {pressed}; env.fire, 3 here, is meant."
     else:

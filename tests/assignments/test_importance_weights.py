@@ -28,7 +28,9 @@ def mistakes(p: np.ndarray, beta: float) -> dict:
 
 def example():
     rng = numbers()
-    return np.round(rng.uniform(0.5, 5.0, (2, 3)), 1), float(rng.choice([0.3, 0.4, 0.7]))
+    p = np.round(rng.uniform(0.5, 5.0, (2, 3)), 1)
+    p[1] += p[0].min()  # another least priority than the first row's
+    return p, float(rng.choice([0.3, 0.4, 0.7]))
 
 
 def right(p, beta):

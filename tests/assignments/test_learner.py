@@ -18,6 +18,7 @@ class Replay:
 
     def sample(self, slots, counts, priorities):
         for name, value in (("slots", slots), ("counts", counts), ("priorities", priorities)):
+            assert isinstance(value, np.ndarray), f"sample got {name} as a {type(value).__name__}: an array of numpy is meant."
             assert np.ndim(value) == 1, f"sample got {name} of the shape {np.shape(value)}; (m,) is meant: flatten them."
         try:
             np.zeros(2000)[slots] + np.zeros(2000)[counts]  # as the replay does it
@@ -38,13 +39,15 @@ class Replay:
 class OnDevice(torch.Tensor):
     """As a tensor on a GPU: numpy cannot read it before `cpu`."""
 
-    def numpy(self, *_, **__):
-        raise AssertionError("TD errors lie on the agent's device, a GPU perhaps: numpy reads them after Tensor.cpu() only.")
+    def numpy(self, *, force=False):
+        assert force, "TD errors lie on the agent's device, a GPU perhaps: numpy reads them after Tensor.cpu() only."
+        return self.cpu().numpy()
 
-    __array__ = numpy
+    def __array__(self, *_, **__):
+        return self.numpy()
 
     def cpu(self):
-        return self.as_subclass(torch.Tensor)
+        return self.as_subclass(torch.Tensor) if self.device.type == "cpu" else torch.zeros(self.shape, dtype=self.dtype)
 
     def to(self, *arguments, **options):
         return super().to(*arguments, **options).as_subclass(torch.Tensor if "cpu" in map(str, [*arguments, *options.values()]) else OnDevice)
@@ -137,7 +140,11 @@ def test_update(student):
 
 def test_device(student):
     """1 point: the batch is moved to the agent's device, and the TD errors back from it."""
-    run(student, [2, 1], calls=2, device="meta")
+    try:
+        run(student, [2, 1], calls=2, device="meta")
+    except NotImplementedError as error:  # an array made on the device, which has no numbers here, was moved from it: right
+        if "meta tensor" not in str(error):
+            raise
 
 
 def test_weights(student):
@@ -178,6 +185,8 @@ def test_board(student):
     assert steps == [110, 120, 130], f"The board's global_step after three calls was {steps}; [110, 120, 130] is right."
     allowed = [board["allowed_step"] for board in seen.board]
     assert allowed != [-1] * 3, "allowed_step on the board was never set: all actors would wait for ever."
+    assert run(student, [0], calls=1).board[0]["allowed_step"] != -1, (
+        "In a round without a batch allowed_step was not told: before learning_starts none is due, and all actors would wait.")
     assert allowed == [7106, 7106, 7109], (
         f"allowed_step was asked with (start step, sampled) {seen.allowed}; [(100, 6), (100, 6), (100, 9)] is right: the "
         "step at which this learner began, and all samples so far, 3 in a batch.")
@@ -186,7 +195,7 @@ def test_board(student):
 def test_publish(student):
     """2 points: the networks are published every publish_frequency updates."""
     seen = run(student, [1, 4, 0, 2], calls=4)
-    assert seen.published, "It never publishes: the actors would play the first network for ever."
+    assert seen.published, "It did not publish after the updates 2, 4, 6: see publish_frequency; ask after each update, not after the round."
     at = [updates for updates, _, _ in seen.published]
     assert at == [2, 4, 6], f"With publish_frequency 2 it published after the updates {at}; [2, 4, 6] is right."
     assert seen.published[0][1:] == ("online", "average"), "publish takes the board, the online and the averaged network."

@@ -6,7 +6,7 @@ from common import NONE, expect, numbers, same
 def check(student, rewards, ended: list[bool], gamma: float, right, wrong=({}, {}, {})):
     """Compares the three results one by one; wrong has the known mistakes of each."""
     call = f"n_step_return({rewards}, {ended}, {gamma})"
-    answer = student.n_step_return(list(rewards), list(ended), gamma)
+    answer = student.n_step_return(tuple(rewards), tuple(ended), gamma)  # tuples, as LocalBuffer.deliver has them
     assert answer is not None, NONE
     assert isinstance(answer, (tuple, list)) and len(answer) == 3, (
         f"{call} returned {answer!r}; it returns three numbers: G_t, the discount of q(s_t+k), and k.")
