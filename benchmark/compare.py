@@ -7,7 +7,8 @@ from --start to the last step that all the runs have, or --end. p: of an exact p
 median steps in which the first arm reaches the second's best in two consecutive evaluations (their median), over the
 median steps of that best; with its 95 % interval, from runs drawn again and again (bootstrap). The twenty episodes at
 a run's end are left out. An arm may be several sets of runs, with a comma between; --over-seeds then tests the means
-of each seed's runs, and draws seeds, since two runs of one seed are not two seeds.
+of each seed's runs, and draws seeds, then runs of each, since two runs of one seed are not two seeds. (The medians
+weigh runs alike, the means seeds.)
 """
 
 import csv
@@ -66,6 +67,12 @@ def groups(arm: str, by_seed: bool) -> list[list[int]]:
     return [[i for i, one in enumerate(keys) if one == key] for key in sorted(set(keys))]
 
 
+def drawn(units: list, rng: np.random.Generator) -> list:
+    """As many of the units, drawn again, and of each, if it has several, as many of its runs: all these runs."""
+    chosen = [units[i] for i in rng.integers(len(units), size=len(units))]
+    return sum(([unit[i] for i in rng.integers(len(unit), size=len(unit))] if unit[1:] else unit for unit in chosen), [])
+
+
 def compare(arm: str, other: str, levels: list[float], start: float, end: float = np.inf, by_seed: bool = False) -> dict:
     """The figures of both, over the steps that all have."""
     arms = [curves(arm), curves(other)]
@@ -75,7 +82,7 @@ def compare(arm: str, other: str, levels: list[float], start: float, end: float 
     units = [[[found[i] for i in group] for group in groups(name, by_seed)] for name, found in zip((arm, other), arms)]
     means = [[float(np.mean([mean(curve, start, end) for curve in unit])) for unit in each] for each in units]
     rng = np.random.default_rng(0)
-    draws = [ratio(*(sum((each[i] for i in rng.integers(len(each), size=len(each))), []) for each in units)) for _ in range(2000)]
+    draws = [ratio(*(drawn(each, rng) for each in units)) for _ in range(2000)]
     return {"start": start, "end": end, "means": means, "p": permutation_p(*means), "ratio": ratio(*arms),
             "interval": np.quantile(draws, (0.025, 0.975), method="nearest"),
             "reached": [[[reached(curve, level) for curve in found] for level in levels] for found in arms]}
