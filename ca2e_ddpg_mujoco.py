@@ -103,7 +103,7 @@ def make_control(env_id: str, num_envs: int = 1, film: bool = False) -> gym.vect
         film and [env.reset(), env.envs[0].render()]  # where it cannot, it fails now
         return env
     except Exception as error:
-        sys.exit(f"error: cannot act in {env_id} (your own? import it), as in Hopper-v5, say: {error!r:.200}")
+        sys.exit(f"error: cannot act in {env_id} as in Hopper-v5 (your own task? import it): {error!r:.200}")
 
 # ------------------------------------------------------------------------------------------ Networks and loss
 def dense(inputs: int, outputs: int) -> nn.Sequential:
@@ -442,7 +442,7 @@ class DDPG:
         return td_errors, dict(zip(("losses/td_loss", "losses/actor_loss", "losses/q_values"), losses))
 
     def learn(self, batch) -> list[torch.Tensor]:
-        """A step of Adam: TD errors (B,), losses, mean q. A GPU records it: for an `if`, record both ways."""
+        """A step of Adam: TD errors (B,), losses, mean q. A GPU records it: an `if` is decided once."""
         states, actions, returns, discounts, next_states, weights = batch
         target = td_target(self.target.actor, self.target.critic, returns, discounts, next_states)  # (B,)
         q_values = self.online.critic(states, actions)  # q(S_t, A_t; omega)  (B,)
@@ -558,7 +558,7 @@ def run_child(work, args: Args, index: int, prior: str | None, replay, *memory) 
     torch.set_num_threads(1)
     torch.manual_seed(args.seed * 1000 + index)  # or torch's random numbers would be the same in all actors
     store, (board,) = (np.frombuffer(arena.buffer, dtype) for arena, dtype in memory)
-    os.nice(19 * (work is actor and args.samples_per_insert > 0))  # a CPU's learner is not to wait for them
+    os.nice(19 * (work is actor and args.samples_per_insert > 0))  # a learner on the CPU goes first
     try:
         for step in work(args, index, prior, replay, store, board):
             time.sleep(0.01 * (work is evaluator))  # or it would poll the board without a pause

@@ -425,7 +425,7 @@ class DQN:
         return td_errors, {"losses/td_loss": loss, "losses/q_values": q_value}
 
     def learn(self, batch) -> tuple[torch.Tensor, ...]:
-        """A step of Adam: TD errors (B,), loss, mean q. A GPU records it: for an `if`, record both ways."""
+        """A step of Adam: TD errors (B,), loss, mean q. A GPU records it: an `if` is decided once."""
         loss, td_errors, q_values = backward(self.loss, batch, self.theta, self.pool)  # sets .grad
         nn.utils.clip_grad_norm_(self.theta, 10.0)  # Deviation 21
         self.adam.step()
@@ -556,7 +556,7 @@ def run_child(work, args: Args, index: int, prior: str | None, replay, *memory) 
     torch.set_num_threads(1)
     torch.manual_seed(args.seed * 1000 + index)  # or torch's random numbers would be the same in all actors
     store, (board,) = (np.frombuffer(arena.buffer, dtype) for arena, dtype in memory)
-    os.nice(19 * (work is actor and args.samples_per_insert > 0))  # a CPU's learner is not to wait for them
+    os.nice(19 * (work is actor and args.samples_per_insert > 0))  # a learner on the CPU goes first
     try:
         for step in work(args, index, prior, replay, store, board):
             time.sleep(0.01 * (work is evaluator))  # or it would poll the board without a pause

@@ -103,7 +103,7 @@ def make_control(env_id: str, num_envs: int = 1, film: bool = False) -> gym.vect
         film and [env.reset(), env.envs[0].render()]  # where it cannot, it fails now
         return env
     except Exception as error:
-        sys.exit(f"error: cannot act in {env_id} (your own? import it), as in Hopper-v5, say: {error!r:.200}")
+        sys.exit(f"error: cannot act in {env_id} as in Hopper-v5 (your own task? import it): {error!r:.200}")
 
 
 class QNetwork(nn.Module):

@@ -86,7 +86,7 @@ def reference_of(script: str):
 # --------------------------------------------------------------------------------------------- A real replay
 @contextlib.contextmanager
 def real(student, own: str):
-    """(args, agent, replay, store, board, a prior's file) of a small run, for the student's `own` function.
+    """(args, agent, replay, store, board, `act`, which lets actors deliver) of a small run, for the student's `own` function.
 
     All other assigned functions are, meanwhile, the reference's: some may not be written yet.
     """
@@ -110,7 +110,15 @@ def real(student, own: str):
         store, (board,) = (np.frombuffer(arena.buffer, dtype) for arena, dtype in memory)
         student.publish(board, agent.online, agent.average)
         replay = student.PrioritizedReplay(args, {"global_step": 0, "prior_steps": 0, "evaluations": []})
-        yield args, agent, replay, store, board, str(ROOT / "priors" / task / f"{prior}.pt")
+
+        def act():
+            """Two blocks of a nature actor, then of a prior actor."""
+            for index, file in enumerate((None, str(ROOT / "priors" / task / f"{prior}.pt"))):
+                turns = student.actor(args, index, file, replay, store, board)
+                for _ in range(3):
+                    next(turns)
+
+        yield args, agent, replay, store, board, act
     finally:
         for name, value in before.items():
             setattr(student, name, value)

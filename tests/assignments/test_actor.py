@@ -386,11 +386,8 @@ def test_fire(student):
 
 def test_real(student):
     """2 points: two blocks of a nature and of a prior actor, in a real environment, reach a real replay."""
-    with real(student, "actor") as (args, agent, replay, store, board, prior):
-        for index, file in enumerate((None, prior)):
-            turns = student.actor(args, index, file, replay, store, board)
-            for _ in range(3):
-                next(turns)
+    with real(student, "actor") as (_, _, replay, _, _, act):
+        act()
         steps, priors = replay.progress["global_step"], replay.progress["prior_steps"]
     assert 0 < priors < steps, f"Of {steps} steps that reached the replay, {priors} are a prior actor's; a part is meant."
 

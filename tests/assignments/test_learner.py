@@ -226,11 +226,8 @@ def test_not_finite(student):
 
 def test_real(student):
     """2 points: three rounds with a real replay, which real actors filled, and the real agent."""
-    with real(student, "learner") as (args, agent, replay, store, board, prior):
-        for index, file in enumerate((None, prior)):
-            turns = student.actor(args, index, file, replay, store, board)
-            for _ in range(3):
-                next(turns)
+    with real(student, "learner") as (args, agent, replay, store, board, act):
+        act()
         first, version, loop = replay.tree.nodes.copy(), int(board["version"]), student.learner(args, agent, replay, store, board)
         for _ in range(3):
             next(loop)
