@@ -83,6 +83,10 @@ def main() -> None:
         "three prior actors": "gpu_pong_ca2e,h100_pong_ca2e,pong_ca2e_second",
         "none": "h100_pong_no_prior8,pong_no_prior8",
         "three prior actors, uniform": "pong_uniform", "none, uniform": "pong_uniform_no_prior8"})
+    medians("pong_spi16.png", "Pong: 8 or 16 samples an insert", {
+        "three prior actors, 8": "gpu_pong_ca2e,h100_pong_ca2e,pong_ca2e_second",
+        "none, 8": "h100_pong_no_prior8,pong_no_prior8",
+        "three prior actors, 16": "pong_spi16", "none, 16": "pong_spi16_no_prior8"})
     medians("breakout.png", "Breakout, with and without priors", {
         "prioritized (GPU)": "h100_breakout_ca2e,gpu_breakout_ca2e,h100_breakout_no_prior8,gpu_breakout_no_prior",
         "uniform (two cores)": "trial_breakout_ca2e_uniform_long,trial_breakout_no_prior8_uniform_long",

@@ -224,21 +224,23 @@ def test_so_is_breakout_with_uniform_sampling():
     assert claim in " ".join(README.split("## Results")[1].split())
 
 
+def together(found):
+    """p of two arms, each against its other, shuffled only within an arm; the numbers of shuffles of each."""
+    sums = []
+    for each in found:
+        pool = sum(each["means"], [])
+        sums.append([sum(two) / 2 - (sum(pool) - sum(two)) / (len(pool) - 2) for two in itertools.combinations(pool, 2)])
+    shuffles = np.abs(np.add.outer(*sums)).ravel()  # the first: as it was
+    assert shuffles[0] == shuffles.max()
+    return np.mean(shuffles >= shuffles[0] - 1e-9), [len(each) for each in sums]
+
+
+EIGHT = "gpu_pong_ca2e,h100_pong_ca2e,pong_ca2e_second", "h100_pong_no_prior8,pong_no_prior8"
+
+
 def test_so_is_uniform_sampling_on_pong():
-    arms = [("pong_uniform", "gpu_pong_ca2e,h100_pong_ca2e,pong_ca2e_second"),
-            ("pong_uniform_no_prior8", "h100_pong_no_prior8,pong_no_prior8")]
+    arms = list(zip(("pong_uniform", "pong_uniform_no_prior8"), EIGHT))
     report = " ".join((ROOT / "benchmark/README.md").read_text().split())
-
-    def together(found):
-        """p of both arms, shuffled only within an arm, and the numbers of shuffles."""
-        sums = []
-        for each in found:
-            pool = sum(each["means"], [])
-            sums.append([sum(two) / 2 - (sum(pool) - sum(two)) / (len(pool) - 2) for two in itertools.combinations(pool, 2)])
-        shuffles = np.abs(np.add.outer(*sums)).ravel()  # the first: as it was
-        assert shuffles[0] == shuffles.max()
-        return np.mean(shuffles >= shuffles[0] - 1e-9), [len(each) for each in sums]
-
     found = [compare.compare(*arm, [], 26_000, 200_000) for arm in arms]
     both, runs = together(found)
     over_seeds, seeds = together([compare.compare(*arm, [], 26_000, 200_000, by_seed=True) for arm in arms])
@@ -247,6 +249,26 @@ def test_so_is_uniform_sampling_on_pong():
     assert f"all four against all twelve, shuffled only within an arm: p = {both:.3f}" in report
     assert f"(two against three, two against four) p = {over_seeds:.3f}, the least again" in report
     assert f"on Pong it is worse (p = {over_seeds:.3f})" in " ".join(README.split())
+
+
+def test_so_are_sixteen_samples_an_insert_on_pong():
+    report = " ".join((ROOT / "benchmark/README.md").read_text().split("**Twice as many samples an insert")[1].split("\n![")[0].split())
+    arms = list(zip(("pong_spi16", "pong_spi16_no_prior8"), EIGHT))
+    found = [compare.compare(*arm, [], 26_000, 125_000) for arm in arms]
+    for each, start, runs in zip(found, ("With priors {0:.1f} and {1:.1f}, the seven", "Without priors {0:.1f} and {1:.1f}, the five"), (7, 5)):
+        ones, others = each["means"]
+        assert min(ones) > max(others) and len(others) == runs
+        assert f"{start.format(*ones)} with 8 are {min(others):.1f} to {max(others):.1f}: p = {each['p']:.2f}, the least" in report
+    by_seed, own = ([compare.compare(arm, other, [], 26_000, 125_000, by_seed=True) for arm, other in pairs]
+                    for pairs in (arms, list(zip(("pong_spi16", "pong_spi16_no_prior8"), ("pong_ca2e_second", "pong_no_prior8")))))
+    assert all(f"{each['p']:.2f}, the least again" in report for each in by_seed)
+    assert [f"{each['p']:.2f}" for each in by_seed] == [f"{each['p']:.2f}" for each in own]
+    (one, seeds), two_cores = together(by_seed), together(own)
+    assert seeds == [10, 15] and two_cores == (one, seeds)
+    assert f"p = {one:.3f} over means of each seed, the least again, and the same on two cores alone" in report
+    table = [[cell.strip() for cell in row.split("|")[2:-1]] for row in (ROOT / "benchmark/README.md").read_text().split(
+        "**Twice as many samples an insert")[1].split("\n- ")[0].splitlines() if row.startswith(("| 16", "| seed 2"))]
+    assert table == [[f"{value:.1f}" for value in curve[1]] for arm, _ in arms for curve in compare.curves(arm)]
 
 
 @pytest.mark.parametrize("task, arm, level, seeds, median", [
