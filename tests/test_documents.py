@@ -266,6 +266,9 @@ def test_so_are_sixteen_samples_an_insert_on_pong():
     (one, seeds), two_cores = together(by_seed), together(own)
     assert seeds == [10, 15] and two_cores == (one, seeds)
     assert f"p = {one:.3f} over means of each seed, the least again, and the same on two cores alone" in report
+    (one, two), (three, four) = compare.compare("pong_spi16", "pong_spi16_no_prior8", [], 26_000, 175_000)["means"]
+    assert min(one, two) > max(three, four)
+    assert f"both runs with them, {one:.1f} and {two:.1f}, are above both without, {three:.1f} and {four:.1f}" in report
     table = [[cell.strip() for cell in row.split("|")[2:-1]] for row in (ROOT / "benchmark/README.md").read_text().split(
         "**Twice as many samples an insert make")[1].split("\n- ")[0].splitlines() if row.startswith(("| 16", "| seed 2"))]
     assert table == [[f"{value:.1f}" for value in curve[1]] for arm, _ in arms for curve in compare.curves(arm)]
