@@ -276,7 +276,7 @@ def test_so_are_sixteen_samples_an_insert_on_pong():
 
 @pytest.mark.parametrize("task, arm, level, seeds, median", [
     ("Pong", "pong_distill", 18, 3, "50,000"), ("Hopper", "hopper_distill", 2000, 5, "25,000"),
-    ("Reacher", "reacher_distill", -6, 5, "20,000")])
+        ("Reacher", "reacher_distill", -6, 5, "20,000"), ("InvertedPendulum", "invertedpendulum_distill", 950, 5, "9,000")])
 def test_so_are_those_with_a_teacher(task, arm, level, seeds, median):
     steps = [compare.reached(curve, level) for curve in compare.curves(arm)]
     row = next(line for line in README.split("## Results")[1].splitlines() if line.startswith(f"| {task},"))
