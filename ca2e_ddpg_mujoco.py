@@ -179,9 +179,9 @@ def noise_of(index: int, args: Args) -> float:
     return args.max_noise + share * (args.min_noise - args.max_noise)
 
 
-def surpassed(evaluations: list[float], average_return: float, ratio: float, patience: int) -> bool:
+def surpassed(evaluations: list[float], rbar: float, ratio: float, patience: int) -> bool:
     """Alg. 1.1, "if several times r >= alpha rbar": was it so `patience` times in a row, ever? Stays True."""
-    threshold = average_return + (ratio - 1) * abs(average_return)  # Deviation 1: rbar may be negative
+    threshold = rbar + (ratio - 1) * abs(rbar)  # Deviation 1: rbar may be negative
     high = [r >= threshold for r in evaluations]
     return any(all(high[i : i + patience]) for i in range(len(high) - patience + 1))
 
@@ -385,7 +385,7 @@ class PrioritizedReplay:
             weights = importance_weights(self.tree.nodes[self.tree.leaves + slots], self.args.per_beta)
             self.sampled += slots.size
             events, self.events = self.events, []
-            return slots, self.counts[slots], weights.astype(np.float32), self.progress, events
+            return slots, self.counts[slots], weights.astype(np.float32), dict(self.progress), events
 
     def _make_room(self, index: int, next_count: int) -> None:
         """Alg. 3, "periodically remove old experience", from the slots of a next block; sets next_counts."""
@@ -657,7 +657,7 @@ def find_priors(args: Args, network: nn.Module) -> list[tuple[str, float]]:
 class Log:
     """TensorBoard and the progress lines; only the learner's process writes them."""
     def __init__(self, args: Args, run: Path, progress: dict, priors: list[tuple[str, float]], made: int):
-        self.args, self.acting, self.before = args, priors, (time.monotonic(), progress["global_step"], made)
+        self.args, self.priors, self.before = args, priors, (time.monotonic(), progress["global_step"], made)
         threading.excepthook = lambda _: None  # what fails in TensorBoard's thread, our next call raises too
         self.writer = SummaryWriter(run, purge_step=progress["global_step"] + 1 if args.resume else None)
         self.writer.add_text("args", "\n".join(f"    {name:28}{value}" for name, value in vars(args).items()))
@@ -665,7 +665,7 @@ class Log:
     def __call__(self, progress: dict, events: list, metrics: dict, updates: int) -> None:
         """Writes the events of one call to the replay; every LOG_SECONDS also losses and rates."""
         write, step, evaluations = self.writer.add_scalar, progress["global_step"], progress["evaluations"]
-        acting = [(path, rbar) for path, rbar in self.acting if not surpassed(
+        acting = [(path, rbar) for path, rbar in self.priors if not surpassed(
             evaluations, rbar, self.args.retire_ratio, self.args.retire_patience)]
         for kind, *event in events:
             if kind == "episode":
@@ -676,7 +676,7 @@ class Log:
                 write("priors/acting", len(acting), event[0])
             else:
                 sys.exit(f"{event[1]}error: {event[0]} failed, as above; --sync runs all in one process")
-        for path, rbar in sorted({*self.acting} - {*acting}):
+        for path, rbar in sorted({*getattr(self, "acting", acting)} - {*acting}):  # --resume: not again
             print(line := f"prior {path} (rbar {rbar:.1f}) has retired by step {step:,}", flush=True)
             self.writer.add_text(f"retired/{path}", line, step)
         now, self.acting = (time.monotonic(), step, updates), acting

@@ -15,7 +15,7 @@
 
     python ca2e_dqn_atari.py --env-id PongNoFrameskip-v4  # 10M steps; the paper's settings where it has any
     python ca2e_dqn_atari.py --env-id PongNoFrameskip-v4 --total-timesteps 300000 --buffer-size 300000 \
-        --exploration-steps 50000 --end-e 0.02 --target-network-frequency 1000   # two cores: 50 minutes
+        --exploration-steps 50000 --end-e 0.02 --target-network-frequency 1000   # two cores: an hour
 
 Read `actor` first: it is Alg. 1, with `epsilon_of`, `surpassed` and `evaluator`. Alg. 2: `n_step_return`,
 `LocalBuffer`, `first_priorities`, `SumTree`, `PrioritizedReplay`. Alg. 3: `td_target`, `DQN`, `learner`.
@@ -91,15 +91,15 @@ class Args:
 
 # ------------------------------------------------------------------------------------------------ Environment
 def make_atari(env_id: str, num_envs: int = 1) -> AtariVectorEnv:
-    """States (num_envs, 4, 84, 84), up to 30 no-ops [App. A]; an action lasts 4 frames [DQN] (the defaults).
+    """States (num_envs, 4, 84, 84); at first up to 30 frames of FIRE and no-ops [App. A]; an action lasts 4.
 
-    `terminated` is true at every lost life (Deviation 18): a game is over when no lives are left, else it may
-    wait for FIRE. The step after a game's end ignores its action and returns the next game's start.
+    `terminated`: a life is lost and some are left (Deviation 18; the game may wait for FIRE); or the game is
+    over, with none left. The step after its end ignores its action and returns the next game's start.
     """
     gym.register_envs(ale_py)
     spec = gym.registry.get(env_id)
     if spec is None or spec.entry_point != "ale_py.env:AtariEnv" or "Adventure" in env_id or not (
-            "NoFrameskip" in env_id or env_id.startswith("ALE/")):  # Adventure: no end; others skip frames
+            "NoFrameskip" in env_id or env_id.startswith("ALE/")):  # Adventure ends alive; others skip frames
         sys.exit(f"error: cannot play {env_id}; ids look like PongNoFrameskip-v4 or ALE/Pong-v5")
     env = AtariVectorEnv(spec.kwargs["game"], num_envs, reward_clipping=False, life_loss_info=True,
                          num_threads=1, repeat_action_probability=spec.kwargs["repeat_action_probability"])
@@ -153,9 +153,9 @@ def epsilon_of(index: int, global_step: int, args: Args) -> float:
     return start + min(1.0, global_step / args.exploration_steps) * (args.end_e - start)
 
 
-def surpassed(evaluations: list[float], average_return: float, ratio: float, patience: int) -> bool:
+def surpassed(evaluations: list[float], rbar: float, ratio: float, patience: int) -> bool:
     """Alg. 1.1, "if several times r >= alpha rbar": was it so `patience` times in a row, ever? Stays True."""
-    threshold = average_return + (ratio - 1) * abs(average_return)  # Deviation 1: rbar may be negative
+    threshold = rbar + (ratio - 1) * abs(rbar)  # Deviation 1: rbar may be negative
     high = [r >= threshold for r in evaluations]
     return any(all(high[i : i + patience]) for i in range(len(high) - patience + 1))
 
@@ -369,7 +369,7 @@ class PrioritizedReplay:
             weights = importance_weights(self.tree.nodes[self.tree.leaves + slots], self.args.per_beta)
             self.sampled += slots.size
             events, self.events = self.events, []
-            return slots, self.counts[slots], weights.astype(np.float32), self.progress, events
+            return slots, self.counts[slots], weights.astype(np.float32), dict(self.progress), events
 
     def _make_room(self, index: int, next_count: int) -> None:
         """Alg. 3, "periodically remove old experience", from the slots of a next block; sets next_counts."""
@@ -655,7 +655,7 @@ def find_priors(args: Args, network: nn.Module) -> list[tuple[str, float]]:
 class Log:
     """TensorBoard and the progress lines; only the learner's process writes them."""
     def __init__(self, args: Args, run: Path, progress: dict, priors: list[tuple[str, float]], made: int):
-        self.args, self.acting, self.before = args, priors, (time.monotonic(), progress["global_step"], made)
+        self.args, self.priors, self.before = args, priors, (time.monotonic(), progress["global_step"], made)
         threading.excepthook = lambda _: None  # what fails in TensorBoard's thread, our next call raises too
         self.writer = SummaryWriter(run, purge_step=progress["global_step"] + 1 if args.resume else None)
         self.writer.add_text("args", "\n".join(f"    {name:28}{value}" for name, value in vars(args).items()))
@@ -663,7 +663,7 @@ class Log:
     def __call__(self, progress: dict, events: list, metrics: dict, updates: int) -> None:
         """Writes the events of one call to the replay; every LOG_SECONDS also losses and rates."""
         write, step, evaluations = self.writer.add_scalar, progress["global_step"], progress["evaluations"]
-        acting = [(path, rbar) for path, rbar in self.acting if not surpassed(
+        acting = [(path, rbar) for path, rbar in self.priors if not surpassed(
             evaluations, rbar, self.args.retire_ratio, self.args.retire_patience)]
         for kind, *event in events:
             if kind == "episode":
@@ -674,7 +674,7 @@ class Log:
                 write("priors/acting", len(acting), event[0])
             else:
                 sys.exit(f"{event[1]}error: {event[0]} failed, as above; --sync runs all in one process")
-        for path, rbar in sorted({*self.acting} - {*acting}):
+        for path, rbar in sorted({*getattr(self, "acting", acting)} - {*acting}):  # --resume: not again
             print(line := f"prior {path} (rbar {rbar:.1f}) has retired by step {step:,}", flush=True)
             self.writer.add_text(f"retired/{path}", line, step)
         now, self.acting = (time.monotonic(), step, updates), acting

@@ -70,15 +70,15 @@ class Args:
 
 # ------------------------------------------------------------------------------------------------ Environment
 def make_atari(env_id: str, num_envs: int = 1) -> AtariVectorEnv:
-    """States (num_envs, 4, 84, 84), up to 30 no-ops [App. A]; an action lasts 4 frames [DQN] (the defaults).
+    """States (num_envs, 4, 84, 84); at first up to 30 frames of FIRE and no-ops [App. A]; an action lasts 4.
 
-    `terminated` is true at every lost life (Deviation 18): a game is over when no lives are left, else it may
-    wait for FIRE. The step after a game's end ignores its action and returns the next game's start.
+    `terminated`: a life is lost and some are left (Deviation 18; the game may wait for FIRE); or the game is
+    over, with none left. The step after its end ignores its action and returns the next game's start.
     """
     gym.register_envs(ale_py)
     spec = gym.registry.get(env_id)
     if spec is None or spec.entry_point != "ale_py.env:AtariEnv" or "Adventure" in env_id or not (
-            "NoFrameskip" in env_id or env_id.startswith("ALE/")):  # Adventure: no end; others skip frames
+            "NoFrameskip" in env_id or env_id.startswith("ALE/")):  # Adventure ends alive; others skip frames
         sys.exit(f"error: cannot play {env_id}; ids look like PongNoFrameskip-v4 or ALE/Pong-v5")
     env = AtariVectorEnv(spec.kwargs["game"], num_envs, reward_clipping=False, life_loss_info=True,
                          num_threads=1, repeat_action_probability=spec.kwargs["repeat_action_probability"])

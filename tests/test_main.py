@@ -259,6 +259,7 @@ def test_the_log_writes_each_event_once_where_it_belongs(script, tmp_path, monke
     progress, written = {"global_step": 120, "prior_steps": 30, "evaluations": []}, []
     log = script.Log(script.Args(retire_patience=1), tmp_path, progress, [("a.pt", 5.0), ("b.pt", 50.0)], 0)
     log.writer.add_scalar = lambda *call: written.append(call)
+    log(progress, [], {}, 0)
     progress["evaluations"] = [10.0]
     log(progress, [("episode", True, 3.0, 40), ("episode", False, 4.0, 50), ("evaluation", 110, np.array([8.0, 12.0]))],
         {}, 0)
@@ -266,6 +267,11 @@ def test_the_log_writes_each_event_once_where_it_belongs(script, tmp_path, monke
     assert written == [("priors/episodic_return", 3.0, 120), ("charts/episodic_return", 4.0, 120),
                        ("charts/eval_return", 10.0, 110), ("charts/eval_return_std", 2.0, 110), ("priors/acting", 1, 110)]
     assert capsys.readouterr().out.count("has retired") == 1
+    log = script.Log(script.Args(retire_patience=1), tmp_path, progress, [("a.pt", 5.0), ("b.pt", 50.0)], 0)  # --resume
+    log(progress, [], {}, 0)
+    log({**progress, "evaluations": [10.0, 60.0]}, [("evaluation", 130, np.array([60.0]))], {}, 0)
+    retired = [line for line in capsys.readouterr().out.splitlines() if "has retired" in line]
+    assert len(retired) == 1 and "b.pt" in retired[0]
 
 
 @pytest.mark.parametrize("script", [dqn, ddpg])

@@ -317,7 +317,9 @@ def test_learned_priorities_replace_the_first_late_ones_are_dropped_and_old_expe
     replay.add(1, 110, 100 + np.arange(7), np.full(7, 2.0), False, [])
     learned(103, 3, 7.0)
     assert leaves[103] == pytest.approx(2.0) and replay.counts[103] == 103
-    assert replay.progress["global_step"] == 104
+    told = replay.sample(*NOTHING)[3]
+    replay.add(1, 111, np.array([107]), np.ones(1), False, [])
+    assert told["global_step"] == 104 and replay.progress["global_step"] == 105  # told: pickled without the lock
 
 
 def test_refreshed_priorities_have_the_exponent_alpha_and_are_never_zero():

@@ -78,3 +78,26 @@ def test_sampled_states_equal_the_environments_own_stacks(env_id, monkeypatch):
                        and not steps[count + 1][5]]
             assert len(pressed) > 20 and set(pressed) == {1}
         assert any(k < 3 for _, _, k in checked) and sum(step[3] for step in everything) > games  # lives were lost
+
+
+def test_a_game_that_goes_on_with_0_lives_is_not_over(monkeypatch):
+    """Frogger's counter reaches 0 one life before the end. Where the frame number falls, the next game has begun."""
+    watched, make = [], ca2e.make_atari
+
+    def make_watched(*arguments):
+        env, infos = make(*arguments), []
+        step = env.step
+        env.step = lambda actions: (answer := step(actions), infos.append(answer[4]))[0]
+        watched.append(infos)
+        return env
+
+    monkeypatch.setattr(ca2e, "make_atari", make_watched)
+    args = ca2e.Args(env_id="ALE/Frogger-v5", num_nature_actors=2, num_prior_actors=0, buffer_size=900, total_timesteps=10**9,
+                     start_e=1.0, min_start_e=1.0, end_e=1.0, learning_starts=0, samples_per_insert=0)
+    play, _, _, seen = two_actors(ca2e, args, ca2e.QNetwork, monkeypatch)
+    for _ in range(21):
+        play()
+    frames = [[int(info["episode_frame_number"][0]) for info in infos] for infos in watched]
+    ends = sum(later < now for mine in frames for now, later in zip(mine, mine[1:]))
+    assert ends >= 4 and sum(step[5] for steps in seen.values() for step in steps.values()) == ends
+    assert sum(info["lives"][0] == 0 for infos in watched for info in infos) > 10 * ends

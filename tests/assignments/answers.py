@@ -157,8 +157,8 @@ right("td_target", DDPG, """
 """)
 
 # ------------------------------------------------------------------------------------------------- surpassed
-THRESHOLD = "average_return + (ratio - 1) * abs(average_return)"
-LOOP = f"""\
+THRESHOLD = "rbar + (ratio - 1) * abs(rbar)"
+COUNTING = f"""\
 threshold = {THRESHOLD}
 in_a_row = 0
 for r in evaluations:
@@ -169,10 +169,10 @@ return False
 """
 COUNT = "in_a_row = in_a_row + 1 if r >= threshold else 0"
 for phrase, (old, new) in {
-    "This is the literal alpha * rbar": (THRESHOLD, "ratio * average_return"),
-    "alpha * abs(rbar) would be above 0": (THRESHOLD, "ratio * abs(average_return)"),
-    "These are better than rbar / alpha": (THRESHOLD, "average_return * (ratio if average_return >= 0 else 1 / ratio)"),
-    "is the ratio used?": (THRESHOLD, "average_return"),
+    "This is the literal alpha * rbar": (THRESHOLD, "ratio * rbar"),
+    "alpha * abs(rbar) would be above 0": (THRESHOLD, "ratio * abs(rbar)"),
+    "These are better than rbar / alpha": (THRESHOLD, "rbar * (ratio if rbar >= 0 else 1 / ratio)"),
+    "is the ratio used?": (THRESHOLD, "rbar"),
     "equal is enough": ("r >= threshold", "r > threshold"),
     "high enough in all, but not in a row": (COUNT, "in_a_row = in_a_row + (r >= threshold)"),
     "begins the count anew, from 0": (COUNT, "in_a_row = in_a_row + 1 if r >= threshold else max(0, in_a_row - 1)"),
@@ -184,11 +184,11 @@ for phrase, (old, new) in {
                                   "np.mean(evaluations[-patience:]) >= threshold)\n"),
     "fewer than patience are never enough": ("in_a_row = 0\n", "return all(r >= threshold for r in evaluations[-patience:])\n"),
 }.items():
-    assert old in LOOP
-    ANSWERS.append(Answer("surpassed", DDPG, LOOP.replace(old, new, 1), phrase))
-right("surpassed", DDPG, LOOP)
+    assert old in COUNTING
+    ANSWERS.append(Answer("surpassed", DDPG, COUNTING.replace(old, new, 1), phrase))
+right("surpassed", DDPG, COUNTING)
 right("surpassed", DQN, """
-    bar = average_return * ratio if average_return >= 0 else average_return * (2 - ratio)
+    bar = rbar * ratio if rbar >= 0 else rbar * (2 - ratio)
     word = "".join("x" if r >= bar or abs(r - bar) < 1e-12 else "." for r in evaluations)
     return "x" * patience in word
 """)
@@ -608,7 +608,7 @@ for phrase, edit in {
     "would wait for ever": ('    board["allowed_step"] = allowed_step(start_step, sampled, args)\n', ""),
     "board's global_step": ('    board["global_step"] = progress["global_step"]\n', ""),
     "the step at which this learner began": ('int(board["global_step"]), 0\n', "0, 0\n"),
-    "TD errors of nan": ("if not (priorities < 1e18).all():", "if (priorities > 1e18).any():"),
+    "not finite went into the replay": ("if not (priorities < 1e18).all():", "if (priorities > 1e18).any():"),
     "it yielded [0, 2, 3]": ("metrics, len(td_errors)\n", "metrics, agent.updates\n"),
     "The metrics of updates": ("    td_errors = []\n", "    td_errors, metrics = [], {}\n"),
     "the weights of sample are not used": ("zip(slots, counts, weights)", "zip(slots, counts, np.ones_like(weights))"),
@@ -663,3 +663,68 @@ right("learner", DQN, """
         over = progress["global_step"] >= args.total_timesteps
         done = over and (not made or args.samples_per_insert == 0)
 """)
+
+# -------------------------------------------------- slips that once earned all points, or were told another mistake
+wrong("first_priorities", DQN, "It changed returns", ("targets = returns + discounts * ", "targets = returns\ntargets += discounts * "))
+wrong("first_priorities", DQN, "It changed k", ("q_values[t + k]", "q_values[np.add(k, t, out=k)]"))
+wrong("first_priorities", DQN, "this is 0.99^k", ("discounts * ", "0.99**k * "))
+for script, error in ((DQN, "np.abs(targets - q_values[t, actions])"), (DDPG, f"np.abs(targets - {NOW})")):
+    wrong("first_priorities", script, "raised to alpha already", (error, f"({error} + 1e-6) ** 0.6"))
+wrong("first_priorities", DQN, "it divides by 255 itself", ("torch.from_numpy(states)", "torch.from_numpy(states) / 255"))
+wrong("stack_frames", DQN, "It changed counts", ("back = np.arange", "counts %= args.ring_size\nback = np.arange"))
+wrong("stack_frames", DQN, "`counts` says which are meant", (FRAMES, 'store["frame"][slots[:, None] - back]'))
+wrong("importance_weights", BOTH, "to the power of alpha already", ("** -beta", "** (-0.6 * beta)"))
+wrong("exploration", DQN, "falls as steeply for all actors", (
+    f"return start + {FALL} * (args.end_e - start)", f"return max(args.end_e, start - {FALL} * (args.start_e - args.end_e))"))
+for body in (f"""
+while len(evaluations) >= patience:
+    if min(evaluations[:patience]) >= {THRESHOLD}:
+        return True
+    evaluations.pop(0)
+return False""", "evaluations.reverse()\n" + COUNTING):
+    ANSWERS.append(Answer("surpassed", DDPG, body.strip("\n"), "It changed evaluations"))
+wrong("td_target", DQN, "A q-value may be below 0", (NEXT, "target_network(next_states).gather(1, best_actions).squeeze(1).clamp(min=0)"))
+wrong("td_target", DQN, "A q-value may be below 0", (
+    NEXT, "(target_network(next_states) * nn.functional.one_hot(best_actions.squeeze(1), q_network(next_states).shape[1])).max(1).values"))
+wrong("td_target", DDPG, "A q-value may be below 0", ("discounts * next_q", "discounts * next_q.relu()"))
+wrong("td_target", DDPG, "states (B, 1, n) first", ("(next_states, target_actor(next_states))", "(target_actor(next_states), next_states)"))
+for phrase, body in {
+    "which may be wider than -1 to 1": "return -critic(states, actor(states).clamp(-1, 1)).mean()",
+    "not before its action": "return critic(states, -actor(states)).mean()",
+}.items():
+    ANSWERS.append(Answer("actor_loss", DDPG, body, phrase))
+for phrase, old, new in (("G_t of", "discount * reward", "discount * int(reward)"), ("G_t of", "discount * reward", "discount * abs(reward)"),
+                         ("Only the first three rewards", "return total, discount, k", "return sum(gamma**i * r for i, r in enumerate(rewards[:3])), discount, k")):
+    wrong("n_step_return", DDPG, phrase, (old, new))
+right("n_step_return", DDPG, """
+    k = next((i + 1 for i, ended in enumerate(terminations) if ended), len(rewards))
+    R = np.array(rewards[:k])
+    for i in range(k - 2, -1, -1):  # in place: R keeps the rewards' type
+        R[i] += gamma * R[i + 1]
+    return (R[0] if k else 0.0), gamma**k * (not any(terminations)), k
+""")
+ANSWERS.append(Answer("soft_update", DDPG, """
+for old, new in zip(target.modules(), source.modules()):
+    if isinstance(old, nn.Linear):
+        old.weight.lerp_(new.weight, tau)
+        old.bias.lerp_(new.bias, tau)""", "other layers, as LayerNorm, have parameters, too"))
+FINITE = """if not (priorities < 1e18).all():  # so that its square is finite in float32
+        sys.exit(f"error: the loss of update {agent.updates:,} is not finite; lower the learning rate")"""
+for old, new in ((".all():", ".any() and td_errors:"), ("(priorities < 1e18)", "(priorities[-1:] < 1e18)"),
+                 ("(priorities < 1e18)", "(priorities[:1] < 1e18)")):
+    wrong("learner", BOTH, "not finite went into the replay", (FINITE, FINITE.replace(old, new)))
+wrong("learner", BOTH, "before the next call", (FINITE, "pass"), (
+    f"progress, events = {SAMPLE}\n", f"progress, events = {SAMPLE}\n    if not np.isfinite(priorities).all():\n        sys.exit('error: not finite')\n"))
+wrong("actor", BOTH, "With another args.seed", ("default_rng([args.seed, index, first_count, global_step])", "default_rng(index)"))
+wrong("actor", BOTH, "the buffer keeps the arrays that it gets", ("    states = next_states\n", "    states[:] = next_states\n"))
+for script, network in ((DDPG, "online"), (DQN, "q_network")):
+    line = f'    version = receive(board, "newest", {network}, version)'
+    wrong("actor", script, "after its yield", ("    yield global_step  #", f"{line}\n    yield global_step  #"), (f"\n{line}  #", "\n    #"))
+wrong("actor", BOTH, "receive reads the network there", ("yield global_step  #", 'yield board["global_step"]  #'))
+wrong("actor", DQN, "with an epsilon of 0", ("rng.random() < epsilon", "rng.random() > epsilon"))
+wrong("actor", DQN, "neither a lost life nor a delivery ends a game", ("    life_lost = terminated and not over\n", """    life_lost = terminated and not over
+        if life_lost:
+            episodic_return = 0.0
+"""))
+for script in BOTH:  # right: load takes a Path, too
+    ANSWERS.append(Answer("actor", script, "", None, (("load(prior, ", "load(Path(prior), "),)))

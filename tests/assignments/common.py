@@ -2,6 +2,7 @@
 
 import ast
 import contextlib
+import copy
 import functools
 import importlib.util
 import os
@@ -153,6 +154,15 @@ def shown(value) -> str:
 def same(one, other) -> bool:
     one, other = plain(one), plain(other)
     return one.shape == other.shape and np.allclose(one, other, rtol=1e-4, atol=1e-5, equal_nan=True)
+
+
+@contextlib.contextmanager
+def unchanged(**given):
+    """Fails if a list, array or tensor that a student's function is given changes meanwhile; by name, in a sentence."""
+    before = copy.deepcopy(given)
+    yield
+    for name, value in given.items():
+        assert same(value, before[name]), f"It changed {name}, which others need as it was: work on a copy."
 
 
 def expect(actual, right, what: str, wrong: dict | None = None) -> None:

@@ -27,7 +27,7 @@ RESULTS = Path(__file__).parent / "results" / "experiments.csv"
 FIELDS = ["experiment", "arm", "seed", "mean", "reached", "final", "retired", "seconds", "commit", "command", "curve"]
 REACHER = ["--env-id", "Reacher-v5", "--sync", "--no-cuda", "--total-timesteps", "15000", "--learning-starts", "2000",
            "--tau", "0.005", "--critic-l2", "0", "--eval-frequency", "1000", "--eval-episodes", "20", "--retire-ratio", "1.5"]
-LITERAL = [("    threshold = average_return + (ratio - 1) * abs(average_return)", "    threshold = ratio * average_return")]
+LITERAL = [("    threshold = rbar + (ratio - 1) * abs(rbar)", "    threshold = ratio * rbar")]
 
 
 @dataclass

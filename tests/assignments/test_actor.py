@@ -87,6 +87,13 @@ class ActorCritic(Policy):
         self.actor, self.critic = Actor(env), None
 
 
+class Board:
+    """What only `receive` reads."""
+
+    def __getitem__(self, name):
+        raise AssertionError(f"It read {name!r} on the board: receive reads the network there; join, then deliver, tell the global step.")
+
+
 class Replay:
     """Answers as the served one does; `evaluations` grows by one a block."""
 
@@ -99,7 +106,7 @@ class Replay:
 
 
 def play(student, blocks: int, prior=None, evaluations=(), block_evaluations=(), noise=0.0, prior_noise=0.0, index=6,
-         lives=True, block_size=B):
+         lives=True, block_size=B, seed=0):
     """Runs the student's actor for so many blocks, and tells what happened in a record."""
     env, replay, seen = Game(is_dqn(student), lives), Replay(evaluations), SimpleNamespace(received=[], yields=[])
     seen.deliveries, seen.stored, seen.loaded, seen.asked = [], [], [], []
@@ -121,11 +128,12 @@ def play(student, blocks: int, prior=None, evaluations=(), block_evaluations=(),
                 f"{env.single_action_space.shape} are meant, those of one environment: states[0], and one action.")
             if not final:
                 seen.stored.append(np.array(action, np.float64).ravel())
-            self.steps.append((float(np.ravel(state)[0]), float(np.ravel(action)[0]), float(reward), bool(terminated),
-                               int(episode_step), bool(final)))
+            self.steps.append((state, action, float(reward), bool(terminated), int(episode_step), bool(final)))  # as the
+            # real one does: what a student writes into a state later shows when the block is delivered
 
         def deliver(self, replay, network, is_prior):
-            seen.deliveries.append(SimpleNamespace(steps=list(self.steps), episodes=list(self.episodes),
+            steps = [(float(np.ravel(state)[0]), float(np.ravel(action)[0]), *rest) for state, action, *rest in self.steps]
+            seen.deliveries.append(SimpleNamespace(steps=steps, episodes=list(self.episodes),
                                                    is_prior=bool(is_prior), network=network, size=block_size))
             self.steps, self.episodes = self.steps[-N:], []
             replay.evaluations += feed[:1]
@@ -133,7 +141,7 @@ def play(student, blocks: int, prior=None, evaluations=(), block_evaluations=(),
             return 40 + 10 * len(seen.deliveries), list(replay.evaluations)
 
     def load(path, env_id="", **parts):
-        seen.loaded.append(path)
+        seen.loaded.append(str(path))
         kind = Policy if is_dqn(student) else Actor
         assert parts.keys() == {"network"} and type(parts["network"]) is kind, (
             f"load(prior, args.env_id, network=...) is meant, with {'a QNetwork' if is_dqn(student) else 'an Actor'} to be "
@@ -142,7 +150,8 @@ def play(student, blocks: int, prior=None, evaluations=(), block_evaluations=(),
         return {"average_return": 100.0}
 
     def receive(board, name, network, version):
-        seen.received.append((name, version, len(seen.deliveries), network))
+        block = len(seen.deliveries) if len(seen.yields) > len(seen.deliveries) else None  # None: before its yield
+        seen.received.append((name, version, block, network))
         network.action = getattr(network, "actor", network).action = 1
         return (version or 0) + 2
 
@@ -154,14 +163,14 @@ def play(student, blocks: int, prior=None, evaluations=(), block_evaluations=(),
              "Actor": Actor, "ActorCritic": ActorCritic, "LocalBuffer": Buffer, "load": load, "receive": receive,
              "epsilon_of": lambda index, global_step, args: explore(index, global_step, args),
              "noise_of": lambda index, args: explore(index, args)}
-    args = SimpleNamespace(env_id="a game", seed=1 + int(numbers().integers(9)), local_buffer_size=block_size, n_step=N,
+    args = SimpleNamespace(env_id="a game", seed=1 + seed + int(numbers().integers(9)), local_buffer_size=block_size, n_step=N,
                            retire_ratio=1.05, retire_patience=2, prior_epsilon=prior_noise, prior_noise=prior_noise,
                            num_nature_actors=5, num_prior_actors=3, num_actors=8, gamma=0.9)
     before = {name: getattr(student, name) for name in fakes if hasattr(student, name)}
     try:
         for name in before:
             setattr(student, name, fakes[name])
-        turns = student.actor(args, index, prior, replay, None, None)
+        turns = student.actor(args, index, prior, replay, None, Board())
         assert hasattr(turns, "__next__"), "actor is a generator: it yields the global step before each block."
         for _ in range(blocks + 1):
             seen.yields.append(next(turns))
@@ -207,6 +216,8 @@ def test_steps(student):
     hint = "s_t, before the action."
     if finals[:1] == [2.0]:
         hint = "a lost life is no end of a game."
+    if len({step[0] for step in seen.deliveries[0].steps if not step[5]}) == 1:
+        hint = "the buffer keeps the arrays that it gets, so write nothing into them later; `states = ...` only gives a new one a name."
     if states == [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]:
         hint = ("5 is the game's last state, which is final=True." if not finals else
                 "after a game's end step once more: what comes is the next game's first state.")
@@ -258,7 +269,8 @@ def test_episodes(student):
     episodes = [tuple(map(float, episode)) for block in seen.deliveries for episode in block.episodes]
     assert episodes[:2] == [(9.0, 5.0)] * 2, (
         f"The first two episodes reported are {episodes[:2]}; two times (9, 5), return and length, is right"
-        + (": the return is not clipped." if is_dqn(student) else "."))
+        + (": the return is not clipped, and neither a lost life nor a delivery ends a game." if is_dqn(student) else
+           ": a delivery ends no game."))
     both = play(student, 1, block_size=12).deliveries[0].episodes
     assert len(both) == 2, f"Two games ended in a block, and it reported {len(both)}: append to buffer.episodes."
 
@@ -267,9 +279,11 @@ def test_nature(student):
     """2 points: a nature actor (no prior) plays the learner's network, which it asks for before each block."""
     seen = play(student, 3)
     actions = {action for game, t, action in seen.env.actions if not (is_dqn(student) and t == 2)}
-    blocks = [block for _, _, block, _ in seen.received]
-    assert set(range(3)) <= set(blocks), (
-        f"receive was called before the blocks {sorted({block + 1 for block in blocks})}; before each one is meant.")
+    blocks = {block for _, _, block, _ in seen.received} - {None}
+    assert set(range(3)) <= blocks, (
+        f"receive was called before the blocks {sorted(block + 1 for block in blocks)}; before each one is meant, after its "
+        "yield: the learner goes on while an actor is paused.")
+    assert not (is_dqn(student) and len(actions) > 2), "It played at random, with an epsilon of 0: explore if rng.random() < epsilon."
     assert 0.0 not in actions, (
         "It acted with a network that had not received the learner's weights: after each yield, first receive, then act.")
     assert not is_dqn(student) or seen.env.fire not in actions, "FIRE is pressed only in the step after a lost life."
@@ -337,6 +351,10 @@ def test_exploration(student):
     assert None not in seen.env.seeds, "The environment was reset without a seed: then no run can be repeated."
     assert other.env.seeds != seen.env.seeds, (
         "Actors 3 and 6 reset the environment with the same seed: draw it from the actor's own generator.")
+    later = play(student, 12, noise=1.0, seed=1)
+    assert not np.array_equal(later.env.played, seen.env.played) and later.env.seeds != seen.env.seeds, (
+        "With another args.seed it took the same random actions, or reset the environment with the same seed: args.seed *and* "
+        "index seed its generator, else five seeds are one.")
     actions = {action for game, t, action in quiet.env.actions if not (is_dqn(student) and t == 2)}
     assert actions == {2.0}, "A prior actor explored as a nature actor does; prior_epsilon or prior_noise is its own."
     noisy = play(student, 12, prior="a.pt", prior_noise=1.0)

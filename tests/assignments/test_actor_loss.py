@@ -16,7 +16,7 @@ class Actor(torch.nn.Module):
 
 
 class Critic(torch.nn.Module):
-    """q(s, a) = omega a (4.5 - s)."""
+    """q(s, a) = omega a (4.5 - s - a / 10)."""
 
     def __init__(self):
         super().__init__()
@@ -24,22 +24,23 @@ class Critic(torch.nn.Module):
 
     def forward(self, states, actions):
         assert states.ndim == 3 and actions.ndim == 2, "The critic takes states (B, 1, n) first, then actions (B, m)."
-        return (self.omega * actions * (4.5 - states.flatten(1)))[:, 0]
+        return (self.omega * actions * (4.5 - states.flatten(1) - actions / 10))[:, 0]
 
 
 def example():
-    """Three states of one number each; q is above 0 in some, and below in others."""
+    """Three states of one number each; q is above 0 in some, below in others; the largest action lies beyond 1."""
     rng = numbers()
     states = torch.tensor([*rng.permutation(4)[:2] + 1.0, 5.0 + rng.integers(3)], dtype=torch.float32)[:, None, None]
-    return states, Actor(float(rng.choice([0.2, 0.3, 0.4]))), Critic()
+    return states, Actor(float(rng.choice([0.55, 0.65, 0.85]))), Critic()
 
 
 def test_value(student):
     """2 points: the loss of three states."""
     states, actor, critic = example()
-    q = critic(states, actor(states)).detach().numpy()
-    expect(student.actor_loss(actor, critic, states), -q.mean(), f"actor_loss with pi(s) = {actor.theta.item():.1f} s, "
-           f"q(s, a) = a (4.5 - s), states {states.flatten().tolist()}", {
+    actions = actor(states).detach()
+    q, cut, opposite = (critic(states, a).detach().numpy() for a in (actions, actions.clamp(-1, 1), -actions))
+    expect(student.actor_loss(actor, critic, states), -q.mean(), f"actor_loss with pi(s) = {actor.theta.item():.2f} s, "
+           f"q(s, a) = a (4.5 - s - a / 10), states {states.flatten().tolist()}", {
         "The minus is missing: the optimizer minimises, and q must grow.": q.mean(),
         "This is the sum; the mean is meant.": -q.sum(),
         "This is the sum, without the minus.": q.sum(),
@@ -51,6 +52,8 @@ def test_value(student):
         "This is the absolute value of q: the actor's loss is -q.": abs(q).mean(),
         "This is minus the absolute value of q: q may be below 0, and must grow even so.": -abs(q).mean(),
         "This is the best one of the batch; the mean is meant.": -q.max(),
+        "The actions are cut here; the actor's tanh keeps them in their bounds, which may be wider than -1 to 1.": -cut.mean(),
+        "The minus belongs before the critic, not before its action.": opposite.mean(),
         "This is always 0: no mean is to be subtracted.": 0.0,
         "This is q times the action, as if the policy were stochastic; the loss is -q.":
             -(q * actor(states).detach().numpy()[:, 0]).mean()})
@@ -67,7 +70,7 @@ def test_gradient(student):
     loss.backward()
     assert actor.theta.grad is not None, (
         "No gradient reaches the actor: it learns through q(s, pi(s)), so its actions must not be detached.")
-    right = -(s * (4.5 - s)).mean()  # d/dtheta of -theta s (4.5 - s)
+    right = -(s * (4.5 - s) - actor.theta.detach() * s**2 / 5).mean()  # d/dtheta of -theta s (4.5 - s - theta s / 10)
     expect(actor.theta.grad, right, "d loss / d theta", {"This climbs down the critic: the minus is missing.": -right})
 
 

@@ -92,6 +92,8 @@ def test_annealing(student):
             "It falls over exploration_steps, not over all steps.":
                 start + step / args.total_timesteps * (args.end_e - start),
             "It rises from end_e, where it should fall to it.": args.end_e + min(1.0, share) * (start - args.end_e),
+            "This falls as steeply for all actors; each falls from its own start to end_e.":
+                max(args.end_e, start - min(1.0, share) * (args.start_e - args.end_e)),
             "This falls by end_e, not to end_e.": start - min(1.0, share) * args.end_e} if is_dqn(student) else {})
 
 

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import torch
-from common import NONE, expect, numbers
+from common import NONE, expect, numbers, unchanged
 
 K = np.array([2, 1, 2, 2])  # the second window is short, since the game was truncated; the third one terminates
 
@@ -19,11 +19,18 @@ def example():
     return q, actions, returns, discounts
 
 
+def call(student, network, states, actions, returns, discounts):
+    given = {"states": states, "actions": actions, "returns": returns, "discounts": discounts, "k": K}
+    given = {name: array.copy() for name, array in given.items()}  # what is right is computed from the others
+    with unchanged(**given):
+        return student.first_priorities(network, *given.values())
+
+
 def dqn(student):
     q, actions, returns, discounts = example()
     states = np.arange(6)[:, None].astype(np.float32)
     network = lambda s: torch.tensor(q, dtype=torch.float32)[s[:, 0].long()]  # noqa: E731
-    answer = student.first_priorities(network, states, actions, returns, discounts, K)
+    answer = call(student, network, states, actions, returns, discounts)
     t = np.arange(4)
     taken, following = q[t, actions], q[t + K]
     later = np.minimum(t + K, 3)
@@ -35,7 +42,8 @@ def dqn(student):
                (following.max() * np.ones(4), taken),
            "t + k reaches beyond the m transitions: the states go on there.": (q[later].max(1), taken),
            "In the next state the best action counts, not the number of the one taken here.":
-               (following[t, actions], taken)}
+               (following[t, actions], taken),
+           "The network got other states than these (it divides by 255 itself).": (q[0].max() * np.ones(4), q[0, actions])}
     return answer, returns, discounts, taken, following.max(1), q[t + 1].max(1), q[t + 2].max(1), own, "q = table"
 
 
@@ -44,7 +52,7 @@ def ddpg(student):
     states, a = rng.permutation(9)[:6, None, None].astype(np.float32), rng.integers(1, 5, (4, 1)).astype(np.float32)
     _, _, returns, discounts = example()
     online = SimpleNamespace(actor=lambda s: 2 * s.flatten(1), critic=lambda s, a: (s.flatten(1) - 3 * a.float())[:, 0])
-    answer = student.first_priorities(online, states, a, returns, discounts, K)
+    answer = call(student, online, states, a, returns, discounts)
     s, t = states[:, 0, 0], np.arange(4)
     taken, best = s[:4] - 3 * a[:, 0], s - 6 * s
     own = {"The q-value of the action that was taken is meant, not the actor's now.": (best[t + K], best[:4]),
@@ -67,6 +75,8 @@ def outcome(student):
         "The discounts are not used: a window that terminates would bootstrap.": abs(G + following - taken),
         "The value of the state k steps later is missing.": abs(G - taken),
         "discounts holds gamma^k already.": abs(G + d**K * following - taken),
+        "discounts holds gamma^k, and 0 at a termination; this is 0.99^k.": abs(G + 0.99**K * following - taken),
+        "These are raised to alpha already; the replay does that.": abs(error) ** 0.6,
         "All priorities are 1; the point is that an actor knows better.": np.ones(4),
         "q(s_t, a_t) is missing: a priority is an error, not a target.": abs(G + d * following),
         **{sentence: abs(G + d * value - minus) for sentence, (value, minus) in own.items()}}

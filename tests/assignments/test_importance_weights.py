@@ -22,6 +22,7 @@ def mistakes(p: np.ndarray, beta: float) -> dict:
         "This makes each row's mean 1; its largest is meant to be 1.": weights / weights.mean(-1, keepdims=True),
         "beta is not used; this is the full correction, beta = 1.": p.min(axis=-1, keepdims=True) / p,
         "The exponent is -beta, not -(1 - beta).": (p / p.min(axis=-1, keepdims=True)) ** -(1 - beta),
+        "p is to the power of alpha already; this raises it once more.": (p / p.min(axis=-1, keepdims=True)) ** (-0.6 * beta),
         "This is 1 - weight.": 1 - (p / p.min(axis=-1, keepdims=True)) ** -beta,
     }
 

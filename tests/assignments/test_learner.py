@@ -26,6 +26,7 @@ class Replay:
             raise AssertionError("sample got slots or counts that are no whole numbers: begin with np.zeros(0, np.int64).") from None
         assert len(slots) == len(counts) == len(priorities), (
             f"sample got {len(slots)} slots, {len(counts)} counts and {len(priorities)} priorities: as many of each.")
+        assert np.isfinite(priorities).all(), "Priorities that are not finite went into the replay: before the next call, stop with sys.exit."
         self.told.append(tuple(np.array(value) for value in (slots, counts, priorities)))
         n = self.plan[self.calls] if self.calls < len(self.plan) else 0
         self.calls += 1
@@ -69,7 +70,9 @@ class Agent:
         self.weights.append(batch[-1].tolist() if self.device.type == "cpu" else [])
         if self.device.type == "meta":  # a device without numbers, in the place of a GPU
             return torch.zeros(SIZE).as_subclass(OnDevice), {}
-        error = -batch[0].to(torch.float32) if self.value is None else torch.full((SIZE,), self.value)
+        error = -batch[0].to(torch.float32)
+        if self.value is not None and self.updates == 1:
+            error[1] = self.value
         return error, {"losses/td_loss": torch.tensor(float(self.updates))}
 
 
@@ -217,11 +220,11 @@ def test_not_finite(student):
     """2 points: a loss that is not finite ends the run in one line, before it spoils the replay."""
     for value in (float("nan"), float("inf")):
         try:
-            run(student, [1, 1], calls=2, value=value)
+            run(student, [2, 1], calls=2, value=value)  # of two batches of three TD errors each, one is not finite
         except SystemExit as error:
             assert str(error.code).startswith("error:"), "sys.exit must say what happened, 'error: ...'."
         else:
-            raise AssertionError(f"TD errors of {value} went into the replay: stop with sys.exit and one line.")
+            raise AssertionError(f"A TD error of {value}, one of six, did not end the run: stop with sys.exit and one line.")
 
 
 def test_real(student):

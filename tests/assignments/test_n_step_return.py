@@ -1,5 +1,6 @@
 """n_step_return(rewards, terminations, gamma) -> (G_t, the discount of q(s_{t+k}), k)."""
 
+import numpy as np
 from common import NONE, expect, numbers, same
 
 
@@ -19,7 +20,8 @@ def check(student, rewards, ended: list[bool], gamma: float, right, wrong=({}, {
 
 def example(count: int = 3):
     rng = numbers()
-    return [int(r) for r in rng.integers(1, 10, count)], float(rng.choice([0.5, 0.8, 0.9]))
+    rewards = (rng.integers(1, 10, count) + 0.5) * np.where(np.arange(count) == 1, -1, 1)  # the second one is negative
+    return [float(r) for r in rewards], float(rng.choice([0.5, 0.8, 0.9]))
 
 
 def test_one_reward(student):
@@ -30,7 +32,7 @@ def test_one_reward(student):
 
 
 def test_full_window(student):
-    """2 points: three steps, and the game goes on."""
+    """1 point: three steps, and the game goes on."""
     (a, b, c), g = example()
     check(student, [a, b, c], [False] * 3, g, (a + g * b + g**2 * c, g**3, 3), (
         {"These rewards are not discounted: R_{t+i+1} counts gamma^i.": a + b + c,
@@ -43,6 +45,14 @@ def test_full_window(student):
          "This is gamma^(n-1): the state after n steps counts gamma^n.": g**2,
          "This is gamma^(n+1): the state after n steps counts gamma^n.": g**4,
          "It is 0 only where the window ends by a termination; here the game goes on.": 0.0}, {}))
+
+
+def test_long_window(student):
+    """1 point: n is a setting; here it is five."""
+    rewards, g = example(5)
+    check(student, rewards, [False] * 5, g, (sum(g**i * r for i, r in enumerate(rewards)), g**5, 5), (
+        {"Only the first three rewards are used; n may be larger.": sum(g**i * r for i, r in enumerate(rewards[:3]))},
+        {"This is gamma^3; the window has five steps.": g**3}, {"The window has five steps.": 3}))
 
 
 def test_termination_within(student):

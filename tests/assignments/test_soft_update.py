@@ -6,13 +6,15 @@ from common import expect, numbers
 
 
 def example():
-    """Two networks of one layer within two others, whose weights are round numbers."""
+    """Two networks of two layers within two others, whose parameters are round numbers."""
     rng = numbers()
-    networks = [torch.nn.Sequential(torch.nn.Sequential(torch.nn.Linear(2, 1))) for _ in range(2)]
+    networks = [torch.nn.Sequential(torch.nn.Sequential(torch.nn.Linear(2, 1), torch.nn.LayerNorm(1))) for _ in range(2)]
     with torch.no_grad():
         for network, number in zip(networks, rng.permutation(9) + 1.0):
             network[0][0].weight.copy_(torch.tensor([[number, number + rng.integers(10, 20)]]))
             network[0][0].bias.copy_(torch.tensor([number + 30]))
+            network[0][1].weight.copy_(torch.tensor([number + 50]))
+            network[0][1].bias.copy_(torch.tensor([number + 70]))
     return networks
 
 
@@ -25,9 +27,8 @@ def check(student, tau):
     t, s = vector(target), vector(source)
     student.soft_update(target, source, tau)
     right = (1 - tau) * t + tau * s
-    what = f"After soft_update(target, source, tau={tau}) the target, [weights, bias], once {shown(t)}, source {shown(s)},"
-    only_weights, only_bias = right.copy(), right.copy()
-    only_weights[2], only_bias[:2] = t[2], t[:2]
+    what = f"After soft_update(target, source, tau={tau}) the target, [Linear's weights, bias, LayerNorm's weight, bias], once {shown(t)}, source {shown(s)},"
+    matrices, others, linear = (np.where(np.isin(range(5), moves), right, t) for moves in ([0, 1], [2, 3, 4], [0, 1, 2]))
     moved = (1 - tau) * s + tau * t
     expect(vector(source), s, f"After soft_update(target, source, tau={tau}) the source, which must stay as it is "
            "(only the target moves),")
@@ -40,8 +41,9 @@ def check(student, tau):
         "This adds tau * source, without (1 - tau) on the target.": t + tau * s,
         "The target only shrinks: tau * source is missing.": (1 - tau) * t,
         "This is tau * source alone.": tau * s,
-        "The bias was left out: every parameter moves.": only_weights,
-        "Only the bias was moved: every parameter moves.": only_bias,
+        "The bias was left out: every parameter moves.": matrices,
+        "Only the bias was moved: every parameter moves.": others,
+        "Only the Linear layer was moved: other layers, as LayerNorm, have parameters, too.": linear,
         "This moved each parameter twice.": twice,
         "This moved each parameter several times: modules() and parameters() both go down into all layers.": thrice,
         "This moves away from the source: the sign is wrong.": (1 + tau) * t - tau * s})

@@ -3,7 +3,7 @@
 from types import SimpleNamespace
 
 import numpy as np
-from common import NONE, expect, numbers, same
+from common import NONE, expect, numbers, same, unchanged
 
 RING, ACTORS, K = 12, 3, 2
 FIELDS = [("count", int), ("action", int), ("return", np.float32), ("k", np.int32), ("discount", np.float32),
@@ -39,7 +39,7 @@ def stack(store, actor: int, count: int, mistake: str = ""):
         last = {"no zeros": 9, "more": step - 1, "less": step + 1, "repeat": 9, "earlier": step - 1}.get(mistake, step)  # back to here
         if mistake == "whole" and step < 3:
             last = -1
-        shift = {"future": back - 3, "early": back + 1, "earlier": back + 1, "newest": 0, "repeat": min(back, step)}.get(mistake, back)
+        shift = {"future": back - 3, "early": back + 1, "earlier": back + 1, "newest": 0, "repeat": min(back, step), "these slots": back + K}.get(mistake, back)
         slot = (0 if mistake in ("actor 0", "all of actor 0") else actor * RING) + (count - shift) % RING
         shows = {"guess": store["episode_step"][slot] <= step, "own steps": back <= store["episode_step"][slot],
                  "slots": back <= step_of(actor, count - K)}.get(mistake, back <= last)
@@ -59,6 +59,7 @@ MISTAKES = {
     "early": "These are the frames t-4 to t-1; t-3 to t are meant.",
     "earlier": "These are the frames t-4 to t-1, one step too early; t-3 to t are meant.",
     "future": "These are the frames t to t+3; t-3 to t are meant.",
+    "these slots": "These are the frames of `slots`, where gather asks for the next states: `counts` says which are meant.",
     "newest": "All four are the newest frame; frames t-3 to t are meant.",
     "all of actor 0": "This is a record of actor 0: add `ring`, the first slot of the actor's own.",
     "guess": "The frames' own steps do not tell where the game began (the game before may be short): this record's do.",
@@ -68,7 +69,8 @@ MISTAKES = {
 
 
 def gather(student, store, slots, counts):
-    return student.gather(store, slots, counts, np.ones(slots.shape, np.float32), ARGS)
+    with unchanged(counts=counts, slots=slots):
+        return student.gather(store, slots, counts, np.ones(slots.shape, np.float32), ARGS)
 
 
 def check(student, pairs, first: int = 0, hint: str = ""):
@@ -98,10 +100,11 @@ def test_middle(student):
 
 
 def test_store_stays(student):
-    """1 point: the zeros are in the copy; the store, which others read, stays as it is."""
+    """1 point: the zeros are in the copy; the store and the counts, which others read, stay as they are."""
     states = gather(student, store := make_store(0), np.array([RING + 7]), np.array([7]))[0]
     assert states is not None, NONE
     assert np.array_equal(store, make_store(0)), "It wrote into the store: copy the frames before you set zeros."
+    gather(student, make_store(10), np.array([RING + 1]), np.array([13]))  # a count beyond the first lap
 
 
 def test_first_steps(student):

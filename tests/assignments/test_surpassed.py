@@ -1,6 +1,6 @@
-"""surpassed(evaluations, average_return, ratio, patience) -> bool: has the learner surpassed this prior?"""
+"""surpassed(evaluations, rbar, ratio, patience) -> bool: has the learner surpassed this prior?"""
 
-from common import NONE, numbers
+from common import NONE, numbers, unchanged
 
 
 def threshold(rbar, ratio):
@@ -8,7 +8,8 @@ def threshold(rbar, ratio):
 
 
 def check(student, evaluations, rbar, ratio, patience, right: bool, reason: str):
-    answer = student.surpassed(list(evaluations), rbar, ratio, patience)
+    with unchanged(evaluations=(given := list(evaluations))):
+        answer = student.surpassed(given, rbar, ratio, patience)
     assert answer is not None, NONE
     assert bool(answer) == right, (
         f"surpassed({[round(r, 2) for r in evaluations]}, {rbar}, {ratio}, {patience}) is {answer}, where {right} is "

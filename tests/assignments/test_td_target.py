@@ -17,7 +17,7 @@ class Table(torch.nn.Module):
 
 
 def example():
-    """Three transitions; the third one is terminal. Both networks name different best actions."""
+    """Three transitions; the third one is terminal. Both networks name different best actions; the second row is negative."""
     rng = numbers()
     online, target = (np.array([rng.permutation(9).reshape(3, 3)[:, rng.permutation(3)] for _ in range(2)])
                       + np.round(rng.random((2, 3, 3)), 1))
@@ -25,6 +25,10 @@ def example():
     for row in range(3):  # online's best action is not target's
         if target[row].argmax() == order[row, -1]:
             target[row, order[row, 0]] = target[row].max() + 2
+    if online[0].argmax() == online[1].argmax():  # each row has its own best action
+        online[1], target[1] = np.roll(online[1], 1), np.roll(target[1], 1)
+    target[0] += 10  # in the first row the target's are larger, in the second the online network's
+    online[1], target[1] = online[1] - 15, target[1] - 25  # all below 0, as most are in Pong
     returns, discounts = rng.integers(1, 9, 3).astype(float), np.array([0.5, 0.9, 0.0])
     return online, target, returns, discounts
 
@@ -50,6 +54,7 @@ def dqn(student, rows=slice(None)):
         "This is the mean over the actions; the best one is meant.": target.mean(1),
         "This is the smaller of both networks' best values, as in TD3; in double DQN one chooses, the other values.":
             np.minimum(online.max(1), target.max(1)),
+        "A q-value may be below 0 (in Pong most are); this makes it 0.": np.maximum(target[t, online.argmax(1)], 0),
         "Each row has its own best action; this takes one for the whole batch.":
             target[t, np.full(len(t), online.argmax() % 3)],
     }
@@ -77,13 +82,15 @@ class Line(torch.nn.Module):
         self.factor = torch.nn.Parameter(torch.tensor(float(factor)))
 
     def forward(self, states, actions=None):
+        assert actions is None or (states.ndim, actions.ndim) == (3, 2), (
+            "The critic takes states (B, 1, n) first, then actions (B, m).")
         states = states.flatten(1)
         return self.factor * states if actions is None else (states + self.factor * actions)[:, 0]
 
 
 def call_ddpg(student, rows=slice(None)):
     rng = numbers()
-    states, returns, discounts = rng.integers(1, 9, 3), rng.integers(1, 9, 3), np.array([0.5, 0.9, 0.0])
+    states, returns, discounts = rng.integers(1, 9, 3) * np.array([1, -1, 1]), rng.integers(1, 9, 3), np.array([0.5, 0.9, 0.0])
     f, g = 2.0 + rng.integers(3), 3.0 + rng.integers(3) / 2
     tensors = [torch.tensor(array[rows], dtype=torch.float32) for array in (returns, discounts, states[:, None, None])]
     return student.td_target(Line(f), Line(g), *tensors), states[rows], returns[rows], discounts[rows], f, g
@@ -104,7 +111,7 @@ def ddpg(student, rows=slice(None)):
              "Each row has its own next value; this takes the batch's largest.": returns + discounts * best.max(),
              "The actor's action is cut here, as TD3 does it; its tanh keeps it in the bounds already.":
                  returns + discounts * (states + g * np.clip(f * states, -1, 1)),
-             "The critic takes states first, then actions.": returns + discounts * (f * states + g * states),
+             "A q-value may be below 0; this makes it 0.": returns + discounts * np.maximum(best, 0),
              "Minus is for the actor's loss; the target adds the next state's value.": returns - discounts * best,
              "The critic values the actor's action in the next state; here it values the state as an action.":
                  returns + discounts * (states + g * states)}
@@ -124,9 +131,9 @@ def test_shape(student):
     """1 point: a number for each of three transitions."""
     assert call(student) is not None, NONE
     shape = tuple(getattr(call(student), "shape", ()))
+    column = "what gather returns" if grader_of(student) is dqn else "the (B, 1)"
     assert shape == (3,), (f"Of three transitions the shape {shape} came; (3,) is meant."
-                           + " (B,) with (B, 1) gives (B, B) by broadcasting: squeeze what gather returns."
-                           * (shape == (3, 3)))
+                           + f" (B,) with (B, 1) gives (B, B) by broadcasting: squeeze {column}." * (shape == (3, 3)))
 
 
 def test_three_rows(student):
