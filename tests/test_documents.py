@@ -266,7 +266,7 @@ def test_so_are_sixteen_samples_an_insert_on_pong():
     (one, seeds), two_cores = together(by_seed), together(own)
     assert seeds == [10, 15] and two_cores == (one, seeds)
     assert f"p = {one:.3f} over means of each seed, the least again, and the same on two cores alone" in report
-    assert f"`--samples-per-insert 16` saves Pong steps (p = {one:.3f}, two seeds an arm)" in " ".join(README.split())
+    assert f"`--samples-per-insert 16` saves Pong steps (p = {one:.3f}, both arms pooled)" in " ".join(README.split())
     (one, two), (three, four) = compare.compare("pong_spi16", "pong_spi16_no_prior8", [], 26_000, 175_000)["means"]
     assert min(one, two) > max(three, four)
     assert f"both runs with them, {one:.1f} and {two:.1f}, are above both without, {three:.1f} and {four:.1f}" in report

@@ -21,8 +21,8 @@ BUGS = {
         [("soft_update(self.average, self.online.actor, tau=max(AVERAGING, 10 / (10 + self.updates)))",
           "soft_update(self.average, self.average, tau=max(AVERAGING, 10 / (10 + self.updates)))")],
         "The averaged network averages itself: it stays as it was at the start. It is what the evaluator plays and what is "
-        "saved, so charts/eval_return stands still, and no prior retires; yet charts/episodic_return rises as in the healthy "
-        "run, since actors play the newest network. Two curves of the same agent that disagree: who plays which network?"),
+        "saved, so charts/eval_return stands still, and no prior retires; yet charts/episodic_return rises to hundreds, "
+        "since actors play the newest network. Two curves of the same agent that disagree: who plays which network?"),
     "publish": Bug(
         [("if agent.updates % args.publish_frequency == 0:", "if agent.updates == args.publish_frequency:")],
         "The learner publishes once and never again. charts/eval_return and charts/episodic_return both stand still, as if "

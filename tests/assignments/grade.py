@@ -110,7 +110,7 @@ def grade(path: Path, concepts: list[tuple[str, str]]) -> list[tuple[str, str, i
 
 
 def wanted(path: Path, names: list[str]) -> tuple[list, list]:
-    """The (concept, script) pairs to grade: those named, else those that blank.py gave out, else all; and those given out."""
+    """The (concept, script) pairs to grade: those named, else those that blank.py gave out, else all; and of these what is missing."""
     if not path.exists():
         sys.exit(f"error: there is no folder {path}; give the one that blank.py wrote to, as in `grade.py my_ca2e`")
     scripts, assigned = [script.name for script in scripts_in(path)], path / "assigned.txt"
@@ -120,21 +120,25 @@ def wanted(path: Path, names: list[str]) -> tuple[list, list]:
         sys.exit(f"error: there is no assignment {unknown[0]}; there are {', '.join(CONCEPTS)}")
     given = [tuple(line.split()) for line in assigned.read_text().splitlines()] if assigned.is_file() else []
     every = [(concept, script) for concept in CONCEPTS for script in scripts if script in CONCEPTS[concept]]
-    chosen = [pair for pair in (given or every) if pair in every and (not names or pair[0] in names)]
-    return chosen or [pair for pair in every if pair[0] in names], given or every
+    chosen = [pair for pair in given or every if not names or pair[0] in names]
+    chosen += [(name, next(iter(CONCEPTS[name]))) for name in names if name not in dict(chosen)]
+    missing = [pair for pair in chosen if pair not in every or pair not in (given or every)]
+    return [pair for pair in chosen if pair not in missing], missing
 
 
 def main() -> None:
     if len(sys.argv) < 2 or any(word.startswith("-") for word in sys.argv[1:]):
         return print(__doc__)
     path = Path(sys.argv[1]).resolve()
-    pairs, given = wanted(path, sys.argv[2:])
+    pairs, missing = wanted(path, sys.argv[2:])
     if not os.environ.get("GRADE_SEED", "0").isdigit():
         sys.exit("error: GRADE_SEED must be a whole number")
     results = grade(path, pairs)
+    for concept, script in missing:
+        total = sum(int(points) for _, points, _ in stages_of(concept))
+        results.append((concept, script, 0, total, f"Not handed in: its script is gone, or `blank.py {concept}` never gave it out."))
     for concept, script, earned, total, message in results:
-        note = " (not given out by blank.py)" * ((concept, script) not in given)
-        print(f"{concept:20} {script:20} {earned:3} of {total:2} points{note}" + f"\n    {message}" * bool(message))
+        print(f"{concept:20} {script:20} {earned:3} of {total:2} points" + f"\n    {message}" * bool(message))
     print(f"{'all':41} {sum(row[2] for row in results):3} of {sum(row[3] for row in results):2} points")
     sys.exit(any(row[4] for row in results))
 

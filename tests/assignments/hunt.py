@@ -1,6 +1,6 @@
 """Bug hunts: one line of CA2E-DDPG is wrong. Find it from its curves, then in the code.
 
-    python tests/assignments/hunt.py 1             # one to two minutes; both runs at once, on two cores
+    python tests/assignments/hunt.py 1             # some two minutes; both runs at once, on two cores
     tensorboard --logdir hunts/1                   # all curves, the healthy run's beside
     python tests/assignments/hunt.py 1 --reveal    # when you have written down your answer
 

@@ -63,6 +63,13 @@ def test_a_function_that_does_nothing_earns_nothing(concept):
             assert earned == 0 and message, (concept, script)
 
 
+def test_the_answers_are_as_many_as_the_page_says():
+    right = sum(answer.phrase is None for answer in ANSWERS)
+    page = " ".join((HERE / "instructor.md").read_text().split())
+    assert f"{len(ANSWERS)} answers (`answers.py`): {len(ANSWERS) - right} wrong ones" in page and f"and {right} right ones" in page
+    assert page.count(f"among the {len(ANSWERS)}.") == 1
+
+
 def test_each_concept_has_four_wrong_answers_and_two_right_ones():
     for concept in CONCEPTS:
         own = [answer for answer in ANSWERS if answer.concept == concept]
@@ -161,8 +168,15 @@ def test_blank_keeps_what_was_written_before(tmp_path):
     path.write_text(path.read_text().replace('raise NotImplementedError("yours to write: surpassed")', "return True"))
     assert not call("blank.py", "actor_loss", "--folder", folder).returncode
     assert "    return True\n" in path.read_text() and "yours to write: actor_loss" in path.read_text()
-    result = call("grade.py", folder)
-    assert result.returncode == 1 and result.stdout.count("\n") == 5  # two concepts, their messages, the sum
+    assert wanted(folder, []) == ([("surpassed", DDPG), ("actor_loss", DDPG)], [])
+    result = call("grade.py", folder, "n_step_return", "surpassed", "stack_frames")  # one given out, two not
+    assert result.returncode == 1 and result.stdout.count("\n") == 7  # three concepts, their messages, the sum
+    assert re.findall(r"(\w+) +\S+ +0 of 10 points\n +Not handed in", result.stdout) == ["n_step_return", "stack_frames"]
+    assert re.search(r"all +\d of 31 points", result.stdout)
+    (folder / DDPG).rename(folder / "away.py")
+    (folder / DQN).write_text("")
+    assert wanted(folder, []) == ([], [("surpassed", DDPG), ("actor_loss", DDPG)])
+    (folder / "away.py").rename(folder / DDPG)
     refused = call("blank.py", "surpassed", "--folder", folder)
     assert refused.returncode == 1 and "--again" in refused.stderr and "    return True\n" in path.read_text()
     assert not call("blank.py", "surpassed", "--again", "--folder", folder).returncode

@@ -154,4 +154,4 @@ def test_no_gradient(student):
     answer = call(student)
     assert answer is not None, NONE
     assert not answer.requires_grad, (
-        "The target carries a gradient: the update would also change the next state's value. See torch.no_grad.")
+        "The target carries a gradient; it is meant to be a constant. See torch.no_grad.")
