@@ -196,7 +196,7 @@ def test_so_is_the_start_of_hopper():
         early = compare.compare(*arms, [], start, by_seed=True)
         assert [len(means) for means in early["means"]] == [5, 5] and min(early["means"][0]) > max(early["means"][1])
         assert 1000 * round(early["end"] / 1000) == 95_000
-    claim = f"On Hopper they may help early (to 95,000 steps p = {early['p']:.3f}, looked at as it grew); to 300,000, as on the pendulum, no difference"
+    claim = f"On Hopper they may help early (to 95,000 steps p = {early['p']:.3f}, tested as data grew); to 300,000, as on the pendulum, no difference"
     assert claim in " ".join(README.split("## Results")[1].split())
 
 
