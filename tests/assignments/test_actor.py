@@ -351,8 +351,8 @@ def test_exploration(student):
     assert None not in seen.env.seeds, "The environment was reset without a seed: then no run can be repeated."
     assert other.env.seeds != seen.env.seeds, (
         "Actors 3 and 6 reset the environment with the same seed: draw it from the actor's own generator.")
-    later = play(student, 12, noise=1.0, seed=1)
-    assert not np.array_equal(later.env.played, seen.env.played) and later.env.seeds != seen.env.seeds, (
+    reseeded = play(student, 12, noise=1.0, seed=1)
+    assert not np.array_equal(reseeded.env.played, seen.env.played) and reseeded.env.seeds != seen.env.seeds, (
         "With another args.seed it took the same random actions, or reset the environment with the same seed: args.seed *and* "
         "index seed its generator, else five seeds are one.")
     actions = {action for game, t, action in quiet.env.actions if not (is_dqn(student) and t == 2)}
