@@ -91,6 +91,8 @@ def main() -> None:
         "prioritized (GPU)": "h100_breakout_ca2e,gpu_breakout_ca2e,h100_breakout_no_prior8,gpu_breakout_no_prior",
         "uniform (two cores)": "trial_breakout_ca2e_uniform_long,trial_breakout_no_prior8_uniform_long",
         "uniform, stopped early": "trial_breakout_ca2e_uniform,trial_breakout_no_prior8_uniform",
+        "prioritized (two cores), stopped early": "trial_breakout_ca2e_second,trial_breakout_no_prior8_second,"
+                                                  "trial_breakout_ca2e_prioritized,trial_breakout_no_prior8_prioritized",
         "the pretrainer's n-step-double-dqn": "pretrain_Breakout_n-step-double-dqn"})
     medians("reacher.png", "Reacher-v5, eight actors: three of them priors, or none", {
         "three prior actors": "reacher_ca2e_150k", "none": "reacher_no_prior8_150k",

@@ -211,16 +211,30 @@ def test_so_is_reacher_with_one_step_returns():
 
 
 def test_so_is_breakout_with_uniform_sampling():
-    arms = [",".join(f"{name}breakout_{arm}" for name in names for arm in ("ca2e", "no_prior", "no_prior8"))
-            for names in (("trial_",), ("h100_", "gpu_"))]
-    long = ",".join(f"{arm}_uniform_long" for arm in arms[0].split(","))
-    uniform = ",".join([*(f"{arm}_uniform" for arm in arms[0].split(",")), long])
-    prioritized = ",".join([*(f"{arm}_second" for arm in arms[0].split(",")), arms[1]])
-    early = compare.compare(uniform, prioritized, [], 26_000)
-    assert [len(means) for means in early["means"]] == [6, 6]
-    late = compare.compare(long, arms[1], [], 26_000)
-    assert [len(means) for means in late["means"]] == [2, 4] and min(late["means"][0]) > max(late["means"][1])
-    claim = (f"`--per-alpha 0` may be better (p = {late['p']:.2f} to {early['p']:.2f}, few seeds, pooled)")
+    text = " ".join((ROOT / "benchmark/README.md").read_text().split("\n## Breakout")[1].split("\n## ")[0].split())
+    arms = [[",".join(f"trial_breakout_{arm}_{name}" for name in names) for arm in ("ca2e", "no_prior8")]
+            for names in (("uniform", "uniform_long"), ("second", "prioritized"))]
+    uniform, prioritized = map(",".join, arms)
+    early, seeds, late = (compare.compare(uniform, prioritized, [], start, 175_000, by_seed)
+                          for start, by_seed in ((26_000, False), (26_000, True), (100_000, False)))
+    assert [len(means) for means in early["means"]] == [6, 6] and [len(means) for means in seeds["means"]] == [3, 3]
+    assert f"**p = {early['p']:.2f}** (over seeds {seeds['p']:.2f})" in text
+    assert "means are {:.1f} and {:.1f} (p = {:.2f}, but".format(*map(np.mean, late["means"]), late["p"]) in text
+    for arm, row in zip([*arms[0], *arms[1]], ("uniform, with priors", "uniform, eight", "prioritized (0.6), with priors", "prioritized, eight")):
+        runs = sorted(zip(compare.files(arm), compare.curves(arm)), key=lambda pair: pair[0].stem[-1])
+        cells = [f"{value:.1f}" for value in np.median([curve[1, :7] for _, curve in runs], 0)]
+        cells.append("; ".join(f"{compare.mean(curve, 26_000, 175_000):.1f}" for _, curve in runs))
+        assert " ".join(f"| {cell}" for cell in cells) + " |" in text.split(f"| {row}")[1][:120], row
+    at_175 = [[curve[1, 6] for curve in compare.curves(arm)] for arm in (uniform, prioritized)]
+    assert sum(value > max(at_175[1]) for value in at_175[0]) == 5
+    priors = [compare.compare(one, other, [], 26_000, 175_000)["p"] for one, other in [*arms, (",".join(pair) for pair in zip(*arms))]]
+    assert "p = {:.2f} with uniform sampling, {:.2f} with prioritization, {:.2f} together".format(*priors) in text
+    gpus = "h100_breakout_ca2e,gpu_breakout_ca2e,h100_breakout_no_prior8,gpu_breakout_no_prior"
+    long = compare.compare("trial_breakout_ca2e_uniform_long,trial_breakout_no_prior8_uniform_long", gpus, [], 26_000)
+    (two, four) = long["means"]
+    assert len(four) == 4 and f"means of {two[0]:.1f} and {two[1]:.1f}, the four prioritized ones" in text
+    assert f"{min(four):.1f} to {max(four):.1f}: p = {long['p']:.2f}, the least" in text
+    claim = f"`--per-alpha 0` may be better later (p = {early['p']:.2f} to 175,000 steps; {long['p']:.2f} to 475,000)"
     assert claim in " ".join(README.split("## Results")[1].split())
 
 
@@ -297,7 +311,7 @@ def test_so_is_pong_with_and_without_priors():
     assert [len(means) for means in own["means"]] == [3, 4]
     seeds = compare.compare(*arms, [], 26_000, by_seed=True)
     assert [len(means) for means in seeds["means"]] == [3, 4] and f"{own['p']:.2f}" == f"{seeds['p']:.2f}" == "0.09"
-    assert "On Pong they may help (p = 0.09, on two cores and over all seeds)" in results
+    assert "On Pong they may help (p = 0.09, on two cores and over seeds)" in results
     # shuffled only within a machine: the H100's one run of each arm; two cores' three against four
     (one, two, three, h100, a, b, c), (h100_none, *none) = found["means"]
     cores = [a, b, c, *none]
