@@ -330,7 +330,7 @@ def test_so_is_pong_with_and_without_priors():
 
 
 TD3, HOPPER = "rival_td3_Hopper-v5", ("hopper_ca2e_300k", "hopper_no_prior8_300k")
-PPO_REACHER = "below all runs of CA2E, with priors and without (means {0:.0f}, {1:.0f} and {2:.0f}, p = {p:.3f} each)"
+PPO_REACHER = "below all five runs with priors and all five without (means {0:.0f}, {1:.0f} and {2:.0f}, p = {p:.3f} each)"
 REACHER = [f"reacher_{arm}_150k,reacher_{arm}_second" for arm in ("ca2e", "no_prior8")]
 
 
