@@ -86,7 +86,8 @@ def main() -> None:
     medians("pong_spi16.png", "Pong: 8 or 16 samples an insert", {
         "three prior actors, 8": "gpu_pong_ca2e,h100_pong_ca2e,pong_ca2e_second",
         "none, 8": "h100_pong_no_prior8,pong_no_prior8",
-        "three prior actors, 16": "pong_spi16", "none, 16": "pong_spi16_no_prior8"})
+        "three prior actors, 16": "pong_spi16,pong_spi16_third",
+        "none, 16": "pong_spi16_no_prior8,pong_spi16_no_prior8_third"})
     medians("breakout.png", "Breakout, with and without priors", {
         "prioritized (GPU)": "h100_breakout_ca2e,gpu_breakout_ca2e,h100_breakout_no_prior8,gpu_breakout_no_prior",
         "uniform (two cores)": "trial_breakout_ca2e_uniform_long,trial_breakout_no_prior8_uniform_long",

@@ -239,14 +239,13 @@ def test_so_is_breakout_with_uniform_sampling():
 
 
 def together(found):
-    """p of two comparisons as one, shuffled only within each; the numbers of shuffles of each."""
+    """p of two comparisons as one, shuffled only within each; the numbers of shuffles of each; whether it is the least."""
     sums = []
     for each in found:
-        pool = sum(each["means"], [])
-        sums.append([sum(two) / 2 - (sum(pool) - sum(two)) / (len(pool) - 2) for two in itertools.combinations(pool, 2)])
+        pool, n = sum(each["means"], []), len(each["means"][0])
+        sums.append([sum(ones) / n - (sum(pool) - sum(ones)) / (len(pool) - n) for ones in itertools.combinations(pool, n)])
     shuffles = np.abs(np.add.outer(*sums)).ravel()  # the first: as it was
-    assert shuffles[0] == shuffles.max()
-    return np.mean(shuffles >= shuffles[0] - 1e-9), [len(each) for each in sums]
+    return np.mean(shuffles >= shuffles[0] - 1e-9), [len(each) for each in sums], shuffles[0] == shuffles.max()
 
 
 EIGHT = "gpu_pong_ca2e,h100_pong_ca2e,pong_ca2e_second", "h100_pong_no_prior8,pong_no_prior8"
@@ -256,9 +255,9 @@ def test_so_is_uniform_sampling_on_pong():
     arms = list(zip(("pong_uniform", "pong_uniform_no_prior8"), EIGHT))
     report = " ".join((ROOT / "benchmark/README.md").read_text().split())
     found = [compare.compare(*arm, [], 26_000, 200_000) for arm in arms]
-    both, runs = together(found)
-    over_seeds, seeds = together([compare.compare(*arm, [], 26_000, 200_000, by_seed=True) for arm in arms])
-    assert runs == [36, 21] and seeds == [10, 15]  # two of nine and of seven runs; two of five and of six seeds
+    both, runs, _ = together(found)
+    over_seeds, seeds, least = together([compare.compare(*arm, [], 26_000, 200_000, by_seed=True) for arm in arms])
+    assert runs == [36, 21] and seeds == [10, 15] and least  # two of nine and of seven runs; two of five and of six seeds
     assert f"p = {found[0]['p']:.2f}, the least" in report and f"p = {found[1]['p']:.2f}, the least" in report
     assert f"all four against all twelve, shuffled only among runs with priors and among those without: p = {both:.3f}" in report
     assert f"(two against three, two against four) p = {over_seeds:.3f}, the least again" in report
@@ -266,27 +265,32 @@ def test_so_is_uniform_sampling_on_pong():
 
 
 def test_so_are_sixteen_samples_an_insert_on_pong():
-    report = " ".join((ROOT / "benchmark/README.md").read_text().split("**Twice as many samples an insert make")[1].split("\n![")[0].split())
-    arms = list(zip(("pong_spi16", "pong_spi16_no_prior8"), EIGHT))
-    found = [compare.compare(*arm, [], 26_000, 125_000) for arm in arms]
-    for each, start, runs in zip(found, ("With priors {0:.1f} and {1:.1f}, the seven", "Without priors {0:.1f} and {1:.1f}, the five"), (7, 5)):
+    whole = (ROOT / "benchmark/README.md").read_text()
+    text = whole.split("**Twice as many samples an insert make")[1].split("\n![")[0]
+    report, sixteen = " ".join(text.split()), ("pong_spi16,pong_spi16_third", "pong_spi16_no_prior8,pong_spi16_no_prior8_third")
+    arms, own = list(zip(sixteen, EIGHT)), list(zip(sixteen, ("pong_ca2e_second", "pong_no_prior8")))
+    found, by_seed, own = ([compare.compare(*arm, [], 26_000, 125_000, by_seed) for arm in pairs]
+                           for pairs, by_seed in ((arms, False), (arms, True), (own, True)))
+    for each, start, runs in zip(found, ("With priors {0:.1f}, {1:.1f} and {2:.1f}, the seven", "Without priors {0:.1f}, {1:.1f} and {2:.1f}, the five"), (7, 5)):
         ones, others = each["means"]
         assert min(ones) > max(others) and len(others) == runs
-        assert f"{start.format(*ones)} with 8 are {min(others):.1f} to {max(others):.1f}: p = {each['p']:.2f}, the least" in report
-    by_seed, own = ([compare.compare(arm, other, [], 26_000, 125_000, by_seed=True) for arm, other in pairs]
-                    for pairs in (arms, list(zip(("pong_spi16", "pong_spi16_no_prior8"), ("pong_ca2e_second", "pong_no_prior8")))))
-    assert all(f"{each['p']:.2f}, the least again" in report for each in by_seed)
-    assert [f"{each['p']:.2f}" for each in by_seed] == [f"{each['p']:.2f}" for each in own]
-    (one, seeds), two_cores = together(by_seed), together(own)
-    assert seeds == [10, 15] and two_cores == (one, seeds)
+        p = f"{each['p']:.3f}" if each["p"] < 0.01 else f"{each['p']:.2f}"
+        assert f"{start.format(*ones)} with 8 are {min(others):.1f} to {max(others):.1f}: p = {p}, the least" in report
+    assert [f"{each['p']:.2f}" for each in by_seed] == [f"{each['p']:.2f}" for each in own] == ["0.10", "0.03"]
+    assert "the three on two cores alone, 0.10, the least again" in report and "the four on two cores alone, 0.03, the least again" in report
+    one, seeds, least = together(by_seed)
+    assert seeds == [20, 35] and least and together(own) == (one, seeds, least)
     assert f"p = {one:.3f} over means of each seed, the least again, and the same on two cores alone" in report
-    assert f"`--samples-per-insert 16` saves Pong steps (p = {one:.3f}, both arms pooled)" in " ".join(README.split())
+    assert f"in steps (p = {one:.3f} over seeds, both arms together, three seeds each)" in " ".join(whole.split())
+    assert f"`--samples-per-insert 16` saves Pong steps (p = {one:.3f}, both arms together)" in " ".join(README.split())
     (one, two), (three, four) = compare.compare("pong_spi16", "pong_spi16_no_prior8", [], 26_000, 175_000)["means"]
     assert min(one, two) > max(three, four)
     assert f"both runs with them, {one:.1f} and {two:.1f}, are above both without, {three:.1f} and {four:.1f}" in report
-    table = [[cell.strip() for cell in row.split("|")[2:-1]] for row in (ROOT / "benchmark/README.md").read_text().split(
-        "**Twice as many samples an insert make")[1].split("\n- ")[0].splitlines() if row.startswith(("| 16", "| seed 2"))]
-    assert table == [[f"{value:.1f}" for value in curve[1]] for arm, _ in arms for curve in compare.curves(arm)]
+    priors = compare.compare(*sixteen, [], 26_000, 125_000)
+    assert priors["means"][0][2] < priors["means"][1][2] and f"to 125,000 steps p = {priors['p']:.2f}, three seeds each" in report
+    table = [[cell.strip() for cell in row.split("|")[2:-1]] for row in text.split("\n- ")[0].splitlines()
+             if row.startswith(("| 16", "| seed"))]
+    assert table == [[f"{value:.1f}" for value in curve[1]] + [""] * (7 - len(curve[1])) for arm in sixteen for curve in compare.curves(arm)]
 
 
 @pytest.mark.parametrize("task, arm, level, seeds, median", [
