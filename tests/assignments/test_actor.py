@@ -128,8 +128,8 @@ def play(student, blocks: int, prior=None, evaluations=(), block_evaluations=(),
                 f"{env.single_action_space.shape} are meant, those of one environment: states[0], and one action.")
             if not final:
                 seen.stored.append(np.array(action, np.float64).ravel())
-            self.steps.append((state, action, float(reward), bool(terminated), int(episode_step), bool(final)))  # as the
-            # real one does: what a student writes into a state later shows when the block is delivered
+            # as the real one: what is written into a state later shows when the block is delivered
+            self.steps.append((state, action, float(reward), bool(terminated), int(episode_step), bool(final)))
 
         def deliver(self, replay, network, is_prior):
             steps = [(float(np.ravel(state)[0]), float(np.ravel(action)[0]), *rest) for state, action, *rest in self.steps]
