@@ -67,7 +67,7 @@ class Args:
     max_noise: float = 0.3  # sigma of the first nature actor; 1 is half of the actions' range [Deviation 21]
     min_noise: float = 0.05  # sigma of the last nature actor; the others lie evenly between [Deviation 21]
     # CA2E
-    num_nature_actors: int = 5  # actors that explore, with noise on the learner's actions [paper, 5.1]
+    num_nature_actors: int = 5  # actors that explore [paper, 5.1], with noise on the learner's actions
     num_prior_actors: int = 3  # actors that exploit trained baseline agents [paper, 5.1]
     prior_dir: str = "priors"  # actors take its <env_id>/*.pt by name, in turn; those left over do not play
     prior_noise: float = 0.05  # sigma of the prior actors [ours: Deviation 5]
@@ -76,7 +76,7 @@ class Args:
     local_buffer_size: int = 50  # steps an actor delivers at once [Ape-X]; Alg. 2's B, but (B,) is a batch
     per_alpha: float = 0.6  # how far priorities skew the sampling, 0 is uniform [Ape-X]
     per_beta: float = 0.4  # how far importance weights correct it, 1 is fully [Ape-X]
-    samples_per_insert: float = 128.0  # draws per inserted step; 0: no limit, as the paper [a batch a step]
+    samples_per_insert: float = 128.0  # draws per inserted step; 0: no limit [paper silent; a batch a step]
     publish_frequency: int = 10  # updates between publications of the network [ours: the paper is silent]
     eval_frequency: int = 5_000  # steps between greedy evaluations [ours: Deviation 3]
     eval_episodes: int = 10  # episodes of an evaluation [ours: Deviation 3]
@@ -140,7 +140,7 @@ class Critic(nn.Module):
 
 
 class ActorCritic(nn.Module):
-    """pi(s; theta) and q(s, a; omega) of section 5.2."""
+    """pi(s; theta) and q(s, a; omega), as in the formulas of section 5.2."""
     def __init__(self, env):
         super().__init__()
         self.actor, self.critic = Actor(env), Critic(env)
@@ -405,7 +405,7 @@ class PrioritizedReplay:
 def gather(store: np.ndarray, slots, counts, weights, args: Args) -> tuple[np.ndarray, ...]:
     """(B,) slots, counts, weights -> (B, ...) states, actions, returns, discounts, next_states, weights."""
     ring = slots // args.ring_size * args.ring_size  # its actor's first slot
-    def stack_frames(counts):  # records t-3..t, zeros before the game's first  (B, STACK, ...)
+    def stack_frames(counts):  # STACK records up to each, zeros before its game's first  (B, STACK, ...)
         back = np.arange(STACK)[::-1]
         frames = store["frame"][ring[..., None] + (counts[..., None] - back) % args.ring_size]
         frames[back > store["episode_step"][ring + counts % args.ring_size][..., None]] = 0

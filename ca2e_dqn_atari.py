@@ -79,7 +79,7 @@ class Args:
     local_buffer_size: int = 50  # steps an actor delivers at once [Ape-X]; Alg. 2's B, but (B,) is a batch
     per_alpha: float = 0.6  # how far priorities skew the sampling, 0 is uniform [Ape-X]
     per_beta: float = 0.4  # how far importance weights correct it, 1 is fully [Ape-X]
-    samples_per_insert: float = 8.0  # draws per inserted step; 0: no limit, as the paper [DQN: 32 per 4 = 8]
+    samples_per_insert: float = 8.0  # draws per inserted step; 0: no limit [paper silent; DQN: 32 per 4 = 8]
     publish_frequency: int = 25  # updates between publications of the network [ours: the paper is silent]
     eval_frequency: int = 25_000  # agent steps between greedy evaluations [ours: Deviation 3]
     eval_episodes: int = 5  # games of an evaluation, at epsilon 0.001 [ours: Deviation 3]
@@ -91,7 +91,7 @@ class Args:
 
 # ------------------------------------------------------------------------------------------------ Environment
 def make_atari(env_id: str, num_envs: int = 1) -> AtariVectorEnv:
-    """States (num_envs, 4, 84, 84); at first up to 30 frames of FIRE and no-ops [App. A]; an action lasts 4.
+    """States (num_envs, 4, 84, 84); at first up to 29 frames, no-ops and FIRE [App. A: 30]; actions last 4.
 
     `terminated`: a life is lost and some are left (Deviation 18; the game may wait for FIRE); or the game is
     over, with none left. The step after its end ignores its action and returns the next game's start.
@@ -389,7 +389,7 @@ class PrioritizedReplay:
 def gather(store: np.ndarray, slots, counts, weights, args: Args) -> tuple[np.ndarray, ...]:
     """(B,) slots, counts, weights -> (B, ...) states, actions, returns, discounts, next_states, weights."""
     ring = slots // args.ring_size * args.ring_size  # its actor's first slot
-    def stack_frames(counts):  # records t-3..t, zeros before the game's first  (B, STACK, ...)
+    def stack_frames(counts):  # STACK records up to each, zeros before its game's first  (B, STACK, ...)
         back = np.arange(STACK)[::-1]
         frames = store["frame"][ring[..., None] + (counts[..., None] - back) % args.ring_size]
         frames[back > store["episode_step"][ring + counts % args.ring_size][..., None]] = 0

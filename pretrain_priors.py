@@ -5,7 +5,7 @@
 # ///
 """Trains the baseline agents that act as priors in CA2E (Bai et al.), and writes their checkpoints.
 
-The paper's prior actors play three agents, from "different pre-training DQN algorithms". Here they are `dqn`,
+The paper's three prior actors use "different pre-training DQN algorithms". Here they are `dqn`,
 `double-dqn`, `n-step-double-dqn` for Atari, and `ddpg`, `n-step-ddpg`, `td3` for control, with the
 networks of the CA2E scripts, trained in one process; the result is priors/<env_id>/<algo>.pt.
 
@@ -70,7 +70,7 @@ class Args:
 
 # ------------------------------------------------------------------------------------------------ Environment
 def make_atari(env_id: str, num_envs: int = 1) -> AtariVectorEnv:
-    """States (num_envs, 4, 84, 84); at first up to 30 frames of FIRE and no-ops [App. A]; an action lasts 4.
+    """States (num_envs, 4, 84, 84); at first up to 29 frames, no-ops and FIRE [App. A: 30]; actions last 4.
 
     `terminated`: a life is lost and some are left (Deviation 18; the game may wait for FIRE); or the game is
     over, with none left. The step after its end ignores its action and returns the next game's start.

@@ -5,7 +5,7 @@
 A level is reached in two consecutive evaluations. Each mean is that of the curve, straight between its evaluations,
 from --start to the last step that all the runs have, or --end. p: of an exact permutation test of the means. The ratio:
 median steps in which the first arm reaches the second's best in two consecutive evaluations (their median), over the
-median steps of that best; with its 95 % interval, from runs drawn again and again (bootstrap). The twenty episodes at
+median steps of these bests; with its 95 % interval, from runs drawn again and again (bootstrap). The twenty episodes at
 a run's end are left out. An arm may be several sets of runs, with a comma between; --over-seeds then tests the means
 of each seed's runs, and draws seeds, then runs of each, since two runs of one seed are not two seeds. (The medians
 weigh runs alike, the means seeds.)
@@ -24,7 +24,9 @@ from experiment import permutation_p  # noqa: E402
 
 
 def files(arm: str) -> list[Path]:
-    return sorted(path for name in arm.split(",") for path in RESULTS.glob(f"{name}_s[0-9].csv"))
+    """An arm's runs, NAME_s1.csv and so on, ordered by name, then by seed."""
+    found = [(name, path.stem.removeprefix(f"{name}_s"), path) for name in arm.split(",") for path in RESULTS.glob(f"{name}_s*.csv")]
+    return [path for *_, path in sorted((name, int(seed), path) for name, seed, path in found if seed.isdigit())]
 
 
 def curves(arm: str) -> list[np.ndarray]:
@@ -63,7 +65,7 @@ def ratio(ones: list, others: list) -> float:
 
 def groups(arm: str, by_seed: bool) -> list[list[int]]:
     """The runs that are tested, and drawn, as one: each by itself, or those of each seed."""
-    keys = [path.stem[-1] if by_seed else i for i, path in enumerate(files(arm))]
+    keys = [int(path.stem.rsplit("_s")[-1]) if by_seed else i for i, path in enumerate(files(arm))]
     return [[i for i, one in enumerate(keys) if one == key] for key in sorted(set(keys))]
 
 

@@ -201,11 +201,13 @@ def test_so_is_the_start_of_hopper():
 
 
 def test_so_is_reacher_with_one_step_returns():
-    whole, late = (compare.compare("reacher_ca2e_onestep_150k", "reacher_no_prior8_onestep_150k", [-6], start)
-                   for start in (10_000, 100_000))
+    arms = "reacher_ca2e_onestep_150k", "reacher_no_prior8_onestep_150k"
+    whole, late = (compare.compare(*arms, [-6], start) for start in (10_000, 100_000))
+    ten = compare.compare(*(f"{arm},trial_{arm[:-5]}" for arm in arms), [], 10_000, by_seed=True)
+    assert [len(means) for means in ten["means"]] == [5, 5] and 1000 * round(ten["end"] / 1000) == 60_000
     assert [len(means) for means in whole["means"]] == [5, 5] and min(whole["means"][0]) > max(whole["means"][1])
     steps = 1000 * round(np.median(whole["reached"][1][0]) / 1000)
-    claim = (f"need {steps:,}, not 95,000, and priors seem to help (p = {whole['p']:.3f}; "
+    claim = (f"need {steps:,}, not 95,000, and priors seem to help (p = {ten['p']:.2f}; "
              f"from 100,000 steps on {late['p']:.2f})")
     assert claim in " ".join(README.split("## Results")[1].split())
 
@@ -221,7 +223,7 @@ def test_so_is_breakout_with_uniform_sampling():
     assert f"**p = {early['p']:.2f}** (over seeds {seeds['p']:.2f})" in text
     assert "means are {:.1f} and {:.1f} (p = {:.2f}, but".format(*map(np.mean, late["means"]), late["p"]) in text
     for arm, row in zip([*arms[0], *arms[1]], ("uniform, with priors", "uniform, eight", "prioritized (0.6), with priors", "prioritized, eight")):
-        runs = sorted(zip(compare.files(arm), compare.curves(arm)), key=lambda pair: pair[0].stem[-1])
+        runs = sorted(zip(compare.files(arm), compare.curves(arm)), key=lambda pair: int(pair[0].stem.rsplit("_s")[-1]))
         cells = [f"{value:.1f}" for value in np.median([curve[1, :7] for _, curve in runs], 0)]
         cells.append("; ".join(f"{compare.mean(curve, 26_000, 175_000):.1f}" for _, curve in runs))
         assert " ".join(f"| {cell}" for cell in cells) + " |" in text.split(f"| {row}")[1][:120], row
@@ -310,7 +312,9 @@ def test_so_is_pong_with_and_without_priors():
     assert [round(step, -3) for step in priors] == [np.inf, 175_000, 225_000, 175_000, 200_000, 250_000, 250_000]
     assert [round(step, -3) for step in none] == [np.inf, np.inf, 225_000, np.inf, np.inf]
     results = " ".join(README.split("## Results")[1].split("\n## ")[0].split())
-    assert "| six of seven runs: 175,000 to 250,000 | one of five: 225,000; four not by 300,000 |" in results
+    report = " ".join((ROOT / "benchmark/README.md").read_text().split())
+    assert "| three of three runs: 200,000 to 250,000 | one of four: 225,000 |" in results  # two cores: the last of both
+    assert "on two cores three of three runs with them, one of four without; on GPUs three of four, and none of one" in report
     found, own = compare.compare(*arms, [18], 26_000), compare.compare("pong_ca2e_second", "pong_no_prior8", [18], 26_000)
     assert [len(means) for means in own["means"]] == [3, 4]
     seeds = compare.compare(*arms, [], 26_000, by_seed=True)
@@ -322,7 +326,6 @@ def test_so_is_pong_with_and_without_priors():
     gaps = [sum(some) / 3 - (sum(cores) - sum(some)) / 4 for some in itertools.combinations(cores, 3)]
     shuffles = [abs(gap + sign * (h100 - h100_none)) for gap in gaps for sign in (1, -1)]  # the first: as it was
     within = np.mean(np.array(shuffles) >= shuffles[0] - 1e-9)
-    report = " ".join((ROOT / "benchmark/README.md").read_text().split())
     assert f"Shuffled only within a machine (two cores, H100): p = {within:.2f} (" in report
     by_hand = [[(one + h100 + a) / 3, (two + b) / 2, (three + c) / 2], [(h100_none + none[0]) / 2, *none[1:]]]
     assert [pytest.approx(means) for means in seeds["means"]] == by_hand
@@ -400,6 +403,10 @@ def test_what_compare_prints_by_hand(tmp_path, monkeypatch, capsys):
         "    4 reached at 10; 20; 30; 40; 50; median 30", "    9 reached at inf; inf; inf; inf; inf; median inf",
         "other: means 1.20; 1.20", "    4 reached at 50; 50; median 50", "    9 reached at inf; inf; median inf",
         "p 0.238; steps to the second's best: ratio 0.60 (0.20 to 1.00)"]  # 5 of 21 splits
+    for name in ("ten_s10", "ten_s9", "ten_s9_again", "ten_second_s1"):  # seeds of two digits count, in their order
+        curve(name, [0, 0])
+    assert [path.stem for path in compare.files("ten")] == ["ten_s9", "ten_s10"]
+    assert compare.groups("ten,other", by_seed=True) == [[0], [1], [2], [3]] and len(compare.curves("ten")) == 2
     curve("more_s1", [0, 0, 0, 0, 0, 0])
     curve("more_s3", [9, 9, 9, 9, 9, 9])
     found = compare.compare("other,more", "one", [], 0, by_seed=True)
