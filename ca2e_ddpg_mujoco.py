@@ -24,7 +24,7 @@ Below "From here on no paper" are the helpers. "Deviation 4" and such point into
 
 import contextlib, copy, io, math, os, shutil, signal, sys, tempfile, threading, time, traceback
 import multiprocessing as mp
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from multiprocessing import connection, heap, managers, resource_tracker, util
 from pathlib import Path
 
@@ -51,7 +51,7 @@ class Args:
     capture_video: bool = False  # write a GIF of a greedy episode when the run, or --evaluate, ends
     resume: str = ""  # go on with this run, runs/<name>; its settings hold, but for flags given anew
     evaluate: str = ""  # play 20 greedy episodes with this agent.pt (or prior) and exit
-    sync: bool = False  # all in one process, in turn: repeatable; breakpoint() works (losses: --no-cuda)
+    sync: bool = False  # all in one process, in turn: repeatable; breakpoint() works (in a loss: --no-cuda)
     env_id: str = "Hopper-v5"  # the task, as gymnasium registers it [paper, App. B; Deviation 17]
     total_timesteps: int = 1_000_000  # steps of all actors together [paper, Fig. 3; Deviation 19]
     # DDPG
@@ -100,7 +100,9 @@ def make_control(env_id: str, num_envs: int = 1, film: bool = False) -> gym.vect
         flat = len(env.single_observation_space.shape) == 2 and len(env.single_action_space.shape) == 1
         if not (flat and env.single_action_space.is_bounded() and env.spec.max_episode_steps):
             raise ValueError("it needs flat observations, bounded actions and max_episode_steps")
-        film and [env.reset(), env.envs[0].render()]  # where it cannot, it fails now
+        if film:  # where it cannot, it fails now
+            env.reset()
+            env.envs[0].render()
         return env
     except Exception as error:
         sys.exit(f"error: cannot act in {env_id} as in Hopper-v5 (your own task? import it): {error!r:.200}")
@@ -191,7 +193,7 @@ def actor(args: Args, index: int, prior: str | None, replay, store: np.ndarray, 
     first_count, global_step, evaluations = replay.join(index)
     env, rng = make_control(args.env_id), np.random.default_rng([args.seed, index, first_count, global_step])
     low, high = env.single_action_space.low, env.single_action_space.high
-    online, prior_actor = ActorCritic(env), Actor(env)  # theta, omega (give a prior's priorities too); pi
+    online, prior_actor = ActorCritic(env), Actor(env)  # the learner's (for all priorities); the prior's
     if prior:  # "given the baseline average reward rbar of current prior actor"; fills prior_actor
         rbar = load(prior, args.env_id, network=prior_actor)["average_return"]
     buffer, version = LocalBuffer(args, store, index, first_count), -1
@@ -237,11 +239,11 @@ def play_control(env_id: str, network: Actor, episodes: int, seed: int, film: li
 
 def evaluator(args: Args, index: int, prior: None, replay, store: np.ndarray, board: np.void):
     """Measures the average reward r of Alg. 1.1 (Deviation 3); run like an actor, it stores nothing."""
-    network, version, last = Actor(make_control(args.env_id)), -1, int(board["global_step"])
+    network, last = Actor(make_control(args.env_id)), int(board["global_step"])
     while True:
         step = int(board["global_step"])
         if step // args.eval_frequency > last // args.eval_frequency:
-            version = receive(board, "average", network, version)
+            receive(board, "average", network, -1)
             returns = play_control(args.env_id, network, args.eval_episodes, args.seed + step)
             replay.report("evaluation", step, returns)
             last = int(board["global_step"])  # rounds that came due meanwhile are skipped
@@ -264,10 +266,8 @@ def n_step_return(rewards: list[float], terminations: list[bool], gamma: float) 
 
 
 class LocalBuffer:
-    """LocalBuffer of Alg. 2: collects an actor's steps and delivers B of them at once, with priorities.
-
-    A step's frame goes into the store right away, as record number `count` of the actor's own ring of slots.
-    """
+    """LocalBuffer of Alg. 2: collects an actor's steps and delivers B of them at once, with priorities; each
+    step's frame goes into the store right away, as record number `count` of the actor's own ring of slots."""
     def __init__(self, args: Args, store: np.ndarray, index: int, first_count: int):
         self.args, self.store, self.index, self.count = args, store, index, first_count
         self.steps, self.episodes = [], []  # not delivered yet; an episode is (return, length)
@@ -300,7 +300,7 @@ class LocalBuffer:
 class SumTree:
     """A binary tree over priorities whose inner nodes hold the sum of their children; methods take arrays."""
     def __init__(self, capacity: int):
-        self.leaves = 1 << max(1, (capacity - 1).bit_length())  # slot i is node leaves + i, the root node 1
+        self.leaves = 1 << (capacity - 1).bit_length()  # slot i is node leaves + i, the root node 1
         self.nodes = np.zeros(2 * self.leaves)
 
     def set(self, slots: np.ndarray, priorities: np.ndarray | float) -> None:
@@ -330,7 +330,7 @@ def importance_weights(priorities: np.ndarray, beta: float) -> np.ndarray:
 
 def batches_due(inserted: int, sampled: int, args: Args) -> int:
     """The rate limit on the learner (Deviation 22): how many batches it may take in this call."""
-    if inserted < max(1, args.learning_starts):
+    if inserted < args.learning_starts:
         return 0
     most = min(BATCHES_PER_CALL, 1 + min(inserted, args.capacity) // (4 * args.batch_size))  # 1/4 of replay
     due = (args.samples_per_insert * (inserted - args.learning_starts) - sampled) // args.batch_size
@@ -379,7 +379,7 @@ class PrioritizedReplay:
             current = self.counts[slots] == counts  # false: overwritten since the last call
             self.tree.set(slots[current], (priorities[current] + 1e-6) ** self.args.per_alpha)
             inserted, size = self.progress["global_step"] - self.start_step, self.args.batch_size
-            n = batches_due(inserted, self.sampled, self.args) * bool(self.tree.nodes[1])
+            n = batches_due(inserted, self.sampled, self.args) if self.tree.nodes[1] > 0 else 0  # empty
             strata = (np.arange(size) + self.rng.random((n, size))) / size  # a draw from each [PER, B.2.1]
             slots = self.tree.find((strata * self.tree.nodes[1]).ravel()).reshape(n, size)
             weights = importance_weights(self.tree.nodes[self.tree.leaves + slots], self.args.per_beta)
@@ -410,7 +410,6 @@ def gather(store: np.ndarray, slots, counts, weights, args: Args) -> tuple[np.nd
         frames = store["frame"][ring[..., None] + (counts[..., None] - back) % args.ring_size]
         frames[back > store["episode_step"][ring + counts % args.ring_size][..., None]] = 0
         return frames
-
     columns = (stack_frames(counts), store["action"][slots], store["return"][slots], store["discount"][slots],
                stack_frames(counts + store["k"][slots]))
     oldest = counts - np.minimum(store["episode_step"][slots], STACK - 1)  # the frame overwritten first
@@ -558,10 +557,10 @@ def run_child(work, args: Args, index: int, prior: str | None, replay, *memory) 
     torch.set_num_threads(1)
     torch.manual_seed(args.seed * 1000 + index)  # or torch's random numbers would be the same in all actors
     store, (board,) = (np.frombuffer(arena.buffer, dtype) for arena, dtype in memory)
-    os.nice(19 * (work is actor and args.samples_per_insert > 0))  # a learner on the CPU goes first
+    os.nice(19 if work is actor and args.samples_per_insert > 0 else 0)  # a learner on the CPU goes first
     try:
         for step in work(args, index, prior, replay, store, board):
-            time.sleep(0.01 * (work is evaluator))  # or it would poll the board without a pause
+            time.sleep(0.01 if work is evaluator else 0)  # or it would poll the board without a pause
             while step > board["allowed_step"]:
                 time.sleep(0.02)
     except BaseException:
@@ -582,15 +581,16 @@ def run_processes(args: Args, works: list, progress: dict, *memory):
     replay = manager.PrioritizedReplay(args, progress)
     while True:
         for index, (child, (work, prior)) in enumerate(zip(children, works)):
-            if child and child.exitcode not in (None, 0):
-                if child.exitcode == 255:  # then it only seems dead
+            if child and child.exitcode in (None, 0):  # it runs, or has reported a failure
+                continue
+            if child:
+                if child.exitcode == 255:  # as all children seem to have, once the fork server is gone
                     sys.exit("error: the fork server died; go on with --resume")
                 print(f"{child.name} died (status {child.exitcode}) and is started again", flush=True)
                 kills.append(time.monotonic())
-            if not child or child.exitcode not in (None, 0):
-                name, todo = f"{work.__name__} {index}", (work, args, index, prior, replay, *memory)
-                children[index] = context.Process(target=run_child, args=todo, name=name, daemon=True)
-                children[index].start()
+            children[index] = context.Process(target=run_child, name=f"{work.__name__} {index}", daemon=True,
+                                              args=(work, args, index, prior, replay, *memory))
+            children[index].start()
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
         if sum(time.monotonic() - when < 60 for when in kills) >= KILLS_A_MINUTE:
             sys.exit(f"error: {KILLS_A_MINUTE} children died within a minute; out of memory?")
@@ -615,16 +615,16 @@ def load(path: str | Path, env_id: str = "", **parts) -> dict:
         if saved["format"] > CHECKPOINT_FORMAT or env_id not in ("", saved["env_id"]):
             raise ValueError(f"it has format {saved['format']} and is for {saved['env_id']}")
         for name, part in parts.items():
-            if "optimizer" in name:  # its learning rates may have been given anew
+            if name == "optimizer":  # its learning rates may have been given anew
                 saved[name]["param_groups"] = part.state_dict()["param_groups"]
             part.load_state_dict(saved[name])
-            for tensor, own in getattr(part, "state", {}).items():  # of the optimizer: unchecked yet
-                if len({(t.shape, t.stride()) for t in (tensor, own["exp_avg"], own["exp_avg_sq"])}) > 1:
+            for tensor, adam in getattr(part, "state", {}).items():  # of the optimizer: unchecked yet
+                if len({(t.shape, t.stride()) for t in (tensor, adam["exp_avg"], adam["exp_avg_sq"])}) > 1:
                     raise ValueError("its optimizer has another shape")
         numbers = [*saved["network"].values(), torch.tensor(float(saved["average_return"]))]
         if not all(tensor.isfinite().all() for tensor in numbers):
             raise ValueError("its weights, or its average return, are not finite")
-        return {"global_step": 0, "prior_steps": 0, "updates": 0, "evaluations": [], "args": {}, **saved}
+        return {"args": {}, **saved}  # a prior's file has none
     except Exception as error:  # a truncated, foreign or malicious file raises one of a dozen kinds
         sys.exit(f"error: {path} does not fit {env_id or 'this script'}: {error!r:.250}")
 
@@ -635,7 +635,7 @@ def save_agent(args: Args, path: Path, agent, progress: dict, final_return: floa
         sys.exit(f"error: the weights are not finite, by update {agent.updates:,}; they are not saved")
     average_return = (progress["evaluations"] or [-1e9])[-1] if final_return is None else final_return
     torch.save({**{name: part.state_dict() for name, part in agent.parts.items()}, **progress,
-                "format": CHECKPOINT_FORMAT, "algo": ALGO, "env_id": args.env_id, "args": asdict(args),
+                "format": CHECKPOINT_FORMAT, "algo": ALGO, "env_id": args.env_id, "args": vars(args),
                 "average_return": average_return, "updates": agent.updates}, whole := io.BytesIO())
     with open(path.with_suffix(".tmp"), "wb") as file:
         file.write(whole.getbuffer())
@@ -656,8 +656,9 @@ def find_priors(args: Args, network: nn.Module) -> list[tuple[str, float]]:
 # ------------------------------------------------------------------------------------------------------- Main
 class Log:
     """TensorBoard and the progress lines; only the learner's process writes them."""
-    def __init__(self, args: Args, run: Path, progress: dict, priors: list[tuple[str, float]], made: int):
-        self.args, self.priors, self.before = args, priors, (time.monotonic(), progress["global_step"], made)
+    def __init__(self, args: Args, run: Path, progress: dict, priors: list[tuple[str, float]], updates: int):
+        self.args, self.priors, self.acting = args, priors, []  # acting: as of the last call
+        self.before = time.monotonic(), progress["global_step"], updates
         threading.excepthook = lambda _: None  # what fails in TensorBoard's thread, our next call raises too
         self.writer = SummaryWriter(run, purge_step=progress["global_step"] + 1 if args.resume else None)
         self.writer.add_text("args", "\n".join(f"    {name:28}{value}" for name, value in vars(args).items()))
@@ -667,18 +668,18 @@ class Log:
         write, step, evaluations = self.writer.add_scalar, progress["global_step"], progress["evaluations"]
         acting = [(path, rbar) for path, rbar in self.priors if not surpassed(
             evaluations, rbar, self.args.retire_ratio, self.args.retire_patience)]
-        for kind, *event in events:
-            if kind == "episode":
-                write(f"{'priors' if event[0] else 'charts'}/episodic_return", event[1], step)
-            elif kind == "evaluation":
-                write("charts/eval_return", event[1].mean(), event[0])
-                write("charts/eval_return_std", event[1].std(), event[0])
-                write("priors/acting", len(acting), event[0])
-            else:
-                sys.exit(f"{event[1]}error: {event[0]} failed, as above; --sync runs all in one process")
-        for path, rbar in sorted({*getattr(self, "acting", acting)} - {*acting}):  # --resume: not again
-            print(line := f"prior {path} (rbar {rbar:.1f}) has retired by step {step:,}", flush=True)
-            self.writer.add_text(f"retired/{path}", line, step)
+        for event in events:
+            match event:
+                case "episode", is_prior, episodic_return, _:
+                    write(f"{'priors' if is_prior else 'charts'}/episodic_return", episodic_return, step)
+                case "evaluation", at_step, returns:
+                    write("charts/eval_return", returns.mean(), at_step)
+                    write("charts/eval_return_std", returns.std(), at_step)
+                    write("priors/acting", len(acting), at_step)
+                case "failure", who, trace:
+                    sys.exit(f"{trace}error: {who} failed, as above; --sync runs all in one process")
+        for path, rbar in sorted({*self.acting} - {*acting}):  # --resume: not again
+            print(f"prior {path} (rbar {rbar:.1f}) has retired by step {step:,}", flush=True)
         now, self.acting = (time.monotonic(), step, updates), acting
         seconds, steps, made = (new - old for new, old in zip(now, self.before))
         if seconds < LOG_SECONDS:
@@ -694,7 +695,7 @@ class Log:
 
 def check(args: Args, slot_size: int) -> None:
     """Refuses settings that cannot work, each in one line."""
-    for name, value in asdict(args).items():
+    for name, value in vars(args).items():
         kind, high = type(getattr(Args, name)), 1 if name in FRACTIONS else 2 * 10**9
         low = int(kind is int and name not in MAY_BE_0)
         if kind in (int, float) and not (isinstance(value, (int, float)) and low <= value <= high):
@@ -706,7 +707,6 @@ def check(args: Args, slot_size: int) -> None:
         (args.num_actors == 0, "no actors: set --num-nature-actors or --num-prior-actors above 0"),
         (args.learning_starts >= args.total_timesteps, "--learning-starts must be below --total-timesteps"),
         (args.capacity < least, f"--buffer-size and --total-timesteps must be {least:,} or more here"),
-        (args.sync and args.samples_per_insert == 0, "--sync takes turns by --samples-per-insert: set it"),
         (args.capacity * slot_size > min(memory), "the replay exceeds the memory: lower --buffer-size"),
     ):
         if wrong:
@@ -720,14 +720,15 @@ def parse() -> Args:
         args = replace(args, env_id=load(args.evaluate)["env_id"])
     if args.resume:
         saved = {**load(f"{args.resume}/agent.pt")["args"], "resume": args.resume}
-        args = Args(**{name: saved.get(name, value) for name, value in asdict(args).items()})
+        args = Args(**{name: saved.get(name, value) for name, value in vars(args).items()})
     return tyro.cli(Args, default=args)
 
 
 def measure(args: Args, path: str | Path, network: nn.Module, gif: Path) -> float:
     """Twenty greedy episodes of network, saved at path; prints and returns their average, films the first."""
-    print(f"{path} plays 20 greedy episodes{f', the first into {gif}' * args.capture_video}", flush=True)
-    returns = play_control(args.env_id, network, 20, args.seed, film := [] if args.capture_video else None)
+    film, where = ([], f", the first into {gif}") if args.capture_video else (None, "")
+    print(f"{path} plays 20 greedy episodes{where}", flush=True)
+    returns = play_control(args.env_id, network, 20, args.seed, film)
     print(f"{path}: {returns.mean():.2f} +- {returns.std():.2f} over 20 greedy episodes", flush=True)
     if film:
         imageio.mimsave(gif, film, duration=66, loop=0)
@@ -752,7 +753,6 @@ def main(args: Args) -> None:
     if args.resume:
         saved = load(run / "agent.pt", args.env_id, **agent.parts)
         progress, agent.updates = {name: saved[name] for name in progress}, saved["updates"]
-    run.mkdir(parents=True, exist_ok=bool(args.resume))
     log, stop, saved_at = Log(args, run, progress, priors, agent.updates), [], -float("inf")
     for number in STOP_SIGNALS:
         signal.signal(number, lambda number, frame: stop.append(number))
@@ -765,7 +765,7 @@ def main(args: Args) -> None:
     board["global_step"] = progress["global_step"]
     publish(board, agent.online, agent.average)
     print(f"{run} from step {board['global_step']:,} | learner on {device} | short runs: README", flush=True)
-    works = [(actor, file) for file, _ in [(None, 0)] * args.num_nature_actors + priors] + [(evaluator, None)]
+    works = [(actor, None)] * args.num_nature_actors + [(actor, f) for f, _ in priors] + [(evaluator, None)]
     try:
         others = (take_turns if args.sync else run_processes)(args, works, progress, *memory)
         for progress, events, metrics, made in learner(args, agent, next(others), store, board):

@@ -76,9 +76,9 @@ def make_atari(env_id: str, num_envs: int = 1) -> AtariVectorEnv:
     over, with none left. The step after its end ignores its action and returns the next game's start.
     """
     gym.register_envs(ale_py)
-    spec = gym.registry.get(env_id)
-    if spec is None or spec.entry_point != "ale_py.env:AtariEnv" or "Adventure" in env_id or not (
-            "NoFrameskip" in env_id or env_id.startswith("ALE/")):  # Adventure ends alive; others skip frames
+    spec, every_frame = gym.registry.get(env_id), "NoFrameskip" in env_id or env_id.startswith("ALE/")
+    is_atari = spec is not None and spec.entry_point == "ale_py.env:AtariEnv"
+    if not (is_atari and every_frame) or "Adventure" in env_id:  # others skip frames; Adventure ends alive
         sys.exit(f"error: cannot play {env_id}; ids look like PongNoFrameskip-v4 or ALE/Pong-v5")
     env = AtariVectorEnv(spec.kwargs["game"], num_envs, reward_clipping=False, life_loss_info=True,
                          num_threads=1, repeat_action_probability=spec.kwargs["repeat_action_probability"])
@@ -100,7 +100,9 @@ def make_control(env_id: str, num_envs: int = 1, film: bool = False) -> gym.vect
         flat = len(env.single_observation_space.shape) == 2 and len(env.single_action_space.shape) == 1
         if not (flat and env.single_action_space.is_bounded() and env.spec.max_episode_steps):
             raise ValueError("it needs flat observations, bounded actions and max_episode_steps")
-        film and [env.reset(), env.envs[0].render()]  # where it cannot, it fails now
+        if film:  # where it cannot, it fails now
+            env.reset()
+            env.envs[0].render()
         return env
     except Exception as error:
         sys.exit(f"error: cannot act in {env_id} as in Hopper-v5 (your own task? import it): {error!r:.200}")
@@ -254,7 +256,8 @@ def play_and_store(args: Args, env, replay: UniformReplay, agent, step: int):
         life_lost = terminations & (info["lives"] > 0 if args.atari else False)
         last = ((terminations & ~life_lost) | truncations) & ~last
         returns += rewards
-        yield (step := step + args.num_envs), returns[last].tolist()
+        step += args.num_envs
+        yield step, returns[last].tolist()
         returns[last], states = 0, next_states
 
 # ----------------------------------------------------------------------------------------------------- Agents
@@ -280,10 +283,8 @@ class DQN:
     """dqn, double-dqn and n-step-double-dqn; `network` acts; `average`, of some 20,000 steps, ships."""
     def __init__(self, args: Args, env, device: torch.device):
         self.args, self.device, self.num_actions = args, device, env.single_action_space.n
-        self.network, self.target, self.average = (
-            QNetwork(env).to(device, memory_format=torch.channels_last) for _ in range(3))
-        for network in (self.target, self.average):
-            network.load_state_dict(self.network.state_dict())
+        self.network = QNetwork(env).to(device, memory_format=torch.channels_last)
+        self.target, self.average = deepcopy(self.network), deepcopy(self.network)
         self.optimizer = torch.optim.Adam(self.network.parameters(), lr=args.learning_rate, fused=True)
         self.parts = {"network": self.network, "target": self.target, "average": self.average,
                       "optimizer": self.optimizer}
@@ -321,11 +322,9 @@ class DDPG:
     """ddpg, n-step-ddpg and td3; `network` acts and ships."""
     def __init__(self, args: Args, env, device: torch.device):
         self.args, self.device, self.bounds = args, device, env.single_action_space
-        self.network, self.target = Actor(env).to(device), Actor(env).to(device)
-        self.critics, self.target_critics = (
-            nn.ModuleList(Critic(env) for _ in range(1 + (args.algo == "td3"))).to(device) for _ in range(2))
-        self.target.load_state_dict(self.network.state_dict())
-        self.target_critics.load_state_dict(self.critics.state_dict())
+        self.network = Actor(env).to(device)
+        self.critics = nn.ModuleList(Critic(env) for _ in range(2 if args.algo == "td3" else 1)).to(device)
+        self.target, self.target_critics = deepcopy(self.network), deepcopy(self.critics)
         self.optimizer = torch.optim.Adam(self.network.parameters(), lr=args.learning_rate, fused=True)
         self.critic_optimizer = torch.optim.Adam(self.critics.parameters(), lr=args.learning_rate, fused=True)
         self.parts = {name: getattr(self, name) for name in (

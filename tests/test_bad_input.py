@@ -50,7 +50,6 @@ NAN = float("nan")
     ({"buffer_size": 500}, "--buffer-size and --total-timesteps must be 1,760 or more"),
     ({"buffer_size": 2 * 10**9, "total_timesteps": 2 * 10**9}, "lower --buffer-size"),
     ({"total_timesteps": 10_000}, "--learning-starts must be below --total-timesteps"),
-    ({"sync": True, "samples_per_insert": 0.0}, "--sync takes turns"),
     *(({name: value}, f"--{name.replace('_', '-')} must be from") for name, value in (
         ("seed", -1), ("learning_rate", -1.0), ("learning_rate", NAN), ("learning_rate", float("inf")), ("gamma", 1.5),
         ("gamma", -1.0), ("gamma", NAN), ("start_e", 2.0), ("end_e", -0.1), ("prior_epsilon", 1.1), ("per_alpha", -1.0),
