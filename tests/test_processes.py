@@ -102,7 +102,7 @@ class Run:
         parents = {parent(pid) for pid in pids}
         return sorted((pid for pid in pids if pid not in parents), key=started)
 
-    def assert_nothing_stays(self, seconds=5):
+    def assert_nothing_stays(self, seconds=20):
         """Of this run; others may run beside it, whose folders are in use, or will be in a moment."""
         def left():
             bound = Path("/proc/net/unix").read_text()
@@ -268,7 +268,7 @@ def test_a_bug_in_the_actors_is_one_traceback_and_the_advice_to_try_sync(tmp_pat
 def test_children_that_keep_dying_end_the_run(tmp_path):
     run = Run(tmp_path, *PENDULUM, "--total-timesteps", "1000000")
     run.wait_for("learner on ")
-    killed, deadline = set(), time.time() + 60
+    killed, deadline = set(), time.time() + 200  # on a loaded machine a start may take a minute
     while run.process.poll() is None and time.time() < deadline:
         for pid in {*run.leaves()[1:]} - killed:
             with contextlib.suppress(ProcessLookupError):
