@@ -225,8 +225,9 @@ def test_evaluate_plays_the_network_of_the_file(script, env_id, play, monkeypatc
     assert all(torch.equal(tensor, saved[name].float()) for name, tensor in network.items())
 
 
+@pytest.mark.parametrize("limit", [{}, {"samples_per_insert": 0.0}])  # 0: it ends without a rate limit, too
 @pytest.mark.parametrize("script", [dqn, ddpg])
-def test_what_is_measured_in_the_end_is_what_is_saved(script, tmp_path, monkeypatch):
+def test_what_is_measured_in_the_end_is_what_is_saved(script, limit, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(script.signal, "signal", lambda *_: None)
     if script is dqn:
@@ -235,7 +236,7 @@ def test_what_is_measured_in_the_end_is_what_is_saved(script, tmp_path, monkeypa
     monkeypatch.setattr(script, "measure", lambda args, path, network, gif: (
         measured.append(deepcopy(network.state_dict())) or 7.5))
     script.main(script.Args(sync=True, env_id="Catch" if script is dqn else "InvertedPendulum-v5", total_timesteps=400,
-                            learning_starts=300, num_nature_actors=1, num_prior_actors=0, eval_frequency=10**6))
+                            learning_starts=300, num_nature_actors=1, num_prior_actors=0, eval_frequency=10**6, **limit))
     (path,) = tmp_path.glob("runs/*/agent.pt")
     saved = torch.load(path, weights_only=True)
     assert saved["average_return"] == 7.5 and saved["updates"] > 0
