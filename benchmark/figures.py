@@ -101,6 +101,8 @@ def main() -> None:
         "none, --n-step 1": "reacher_no_prior8_onestep_150k"})
     medians("hopper.png", "Hopper-v5, eight actors: three of them priors, or none", {
         "three prior actors": "hopper_ca2e_300k", "none": "hopper_no_prior8_300k"})
+    medians("hopper_early.png", "Hopper-v5, eight new seeds of each arm", {
+        "three prior actors": "hopper_ca2e_new", "none": "hopper_no_prior8_new"})
     medians("rivals.png", "Hopper-v5: CA2E, and stable-baselines3 as it comes", {
         "CA2E, three prior actors": "hopper_ca2e_300k", "eight nature actors": "hopper_no_prior8_300k",
         "TD3 (one stopped at 200,000)": "rival_td3_Hopper-v5", "PPO": "rival_ppo_Hopper-v5"})
