@@ -210,7 +210,7 @@ def test_so_is_the_start_of_hopper():
         early = compare.compare(*earlier, [], start, by_seed=True)
         assert [len(means) for means in early["means"]] == [5, 5] and min(early["means"][0]) > max(early["means"][1])
         assert 1000 * round(early["end"] / 1000) == 95_000 and f"(p = {early['p']:.3f}, from 5,000 and from 50,000 on)" in text
-    claim = f"On Hopper they help early (eight new seeds, to 95,000 steps p = {new['p']:.3f}, as named); to 300,000, as on the pendulum, no difference"
+    claim = f"On Hopper they help early (eight new seeds, to 95,000 steps p = {new['p']:.3f}, named beforehand); to 300,000, as on the pendulum, no difference"
     assert claim in " ".join(README.split("## Results")[1].split())
 
 
