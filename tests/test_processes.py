@@ -295,7 +295,7 @@ def test_a_long_tmpdir_and_a_reader_of_the_output_that_goes_away(tmp_path, monke
 
 
 @linux
-def test_running_free_as_the_paper_does_comes_to_an_end(tmp_path):
+def test_running_free_comes_to_an_end(tmp_path):
     run = Run(tmp_path, *"--env-id Catch --num-prior-actors 0 --num-nature-actors 2 --total-timesteps 1000".split(),
               *"--learning-starts 200 --samples-per-insert 0".split(), script=ROOT / "tests" / "catch_game.py")
     assert run.end() == 0, run.output
