@@ -100,7 +100,8 @@ class Run:
         """The manager, the actors and the evaluator, in the order of their starts; children of the fork server."""
         pids = [pid for pid in self.descendants() if "resource_tracker" not in command(pid)]
         parents = {parent(pid) for pid in pids}
-        return sorted((pid for pid in pids if pid not in parents), key=started)
+        starts = {pid: started(pid) for pid in pids if pid not in parents}
+        return sorted(filter(starts.get, starts), key=starts.get)  # one that has ended since has 0, and is left out
 
     def assert_nothing_stays(self, seconds=20):
         """Of this run; others may run beside it, whose folders are in use, or will be in a moment."""
