@@ -319,6 +319,19 @@ def test_so_are_those_with_a_teacher(task, arm, level, seeds, median):
     assert row.split("|")[4].strip().startswith(f"{median} (")
 
 
+def test_so_is_reacher_with_a_teacher_to_100_000_steps():
+    text = " ".join((ROOT / "benchmark/README.md").read_text().split("Five more runs, of the same seeds,")[1].split("\n\n")[0].split())
+    found, none = (compare.compare("reacher_distill_100k", arm, [-5, -4], 10_000, 95_000, by_seed=True) for arm in REACHER)
+    means = [compare.mean(curve, 10_000, 95_000) for curve in compare.curves("reacher_distill_100k")]
+    final = [float(list(csv.DictReader(file.open()))[-1]["greedy_mean"]) for file in compare.files("reacher_distill_100k")]
+    assert "They are {:.2f}, {:.2f}, {:.2f}, {:.2f} and {:.2f}: to".format(*means) in text
+    assert f"no difference is shown (p = {found['p']:.2f})" in text and f"are worse (p = {none['p']:.3f}, the least)" in text
+    assert "have {:.1f}, {:.1f}, {:.1f}, {:.1f} and {:.1f}.".format(*final) in text and min(means) > max(none["means"][1])
+    steps = [[compare.reached(curve, level) for level in (-5, -4)] for curve in compare.curves("reacher_distill_100k")]
+    assert [round(median, -3) for median in np.median(steps, 0)] == [45_000, np.inf] and np.isinf([four for _, four in steps]).all()
+    assert "-5 is reached at a median of 45,000 steps, -4 never;" in text
+
+
 def test_so_is_pong_with_and_without_priors():
     arms = "gpu_pong_ca2e,h100_pong_ca2e,pong_ca2e_second", "pong_no_prior8,h100_pong_no_prior8"
     priors, none = ([compare.reached(curve, 18) for curve in compare.curves(arm)] for arm in arms)
