@@ -90,4 +90,6 @@ def plot(out, title, *curves):
 
 
 if __name__ == "__main__":
+    if {"-h", "--help"} & {*sys.argv} or len(sys.argv) == 1:
+        sys.exit(__doc__)
     {"csv": write_csv, "plot": plot}[sys.argv[1]](*sys.argv[2:])

@@ -243,4 +243,6 @@ def table():
 
 
 if __name__ == "__main__":
+    if {"-h", "--help"} & {*sys.argv} or len(sys.argv) == 1:
+        sys.exit(__doc__)
     {"run": run, "library": library, "plot": plot, "ablations": ablations, "table": table}[sys.argv[1]](*sys.argv[2:])

@@ -129,4 +129,6 @@ def main():
 
 
 if __name__ == "__main__":
+    if {"-h", "--help"} & {*sys.argv}:
+        sys.exit(__doc__)
     main()

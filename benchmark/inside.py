@@ -94,4 +94,6 @@ def plot(*names):
 
 
 if __name__ == "__main__":
+    if {"-h", "--help"} & {*sys.argv} or len(sys.argv) == 1:
+        sys.exit(__doc__)
     {"measure": measure, "plot": plot}[sys.argv[1]](*sys.argv[2:])

@@ -121,4 +121,6 @@ def main(minutes):
 
 
 if __name__ == "__main__":
+    if {"-h", "--help"} & {*sys.argv} or len(sys.argv) == 1:
+        sys.exit(__doc__)
     main(float(sys.argv[1]))
