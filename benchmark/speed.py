@@ -395,5 +395,5 @@ if __name__ == "__main__":
     if what == "editions":
         sys.exit(editions(*sys.argv[2:]))
     if what not in (known := {"dqn": pipelines, "ddpg": pipelines, "scaling": scaling, "replay": replay}):
-        sys.exit(f"error: which of {', '.join(known)}?")
+        sys.exit(f"error: which of {', '.join(known)}, editions? (its first lines say what each does)")
     known[what](*([what] if what in SCRIPTS else []))
