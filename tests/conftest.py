@@ -1,9 +1,12 @@
-"""Puts the repository's root, where the scripts lie, on the import path; one torch thread; the longest tests first."""
+"""The repository's root, where the scripts lie, on the import path; no GPU; one torch thread; the longest tests first."""
 
+import os
 import sys
 from pathlib import Path
 
-import torch
+os.environ["CUDA_VISIBLE_DEVICES"] = ""  # the same everywhere; GPUs are for benchmark/gpu.py
+
+import torch  # noqa: E402
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 torch.set_num_threads(1)

@@ -19,6 +19,7 @@ PRIOR = Path(__file__).parents[1] / "priors" / "PongNoFrameskip-v4" / "n-step-do
 def refused(folder, monkeypatch, **settings):
     """The line with which main refuses the settings, run in folder."""
     monkeypatch.chdir(folder)
+    monkeypatch.setattr(ca2e.signal, "signal", lambda *_: None)  # or Ctrl-C would stop no test after this one
     with pytest.raises(SystemExit) as stop:
         ca2e.main(ca2e.Args(**{"buffer_size": 10_000, "prior_dir": str(folder / "priors"), **settings}))
     message = stop.value.code
@@ -252,6 +253,6 @@ def test_what_the_system_refuses_and_ctrl_c_are_one_line_wherever_they_happen(sc
               f"def full(_): raise {end}\n"
               f"torch.manual_seed, sys.argv = full, [{script!r}]\n"
               f"runpy.run_path({str(PRIOR.parents[2] / script)!r}, run_name='__main__')")
-    ended = subprocess.run([sys.executable, "-c", refuse], capture_output=True, text=True, timeout=60)
+    ended = subprocess.run([sys.executable, "-c", refuse], capture_output=True, text=True, timeout=300)
     assert ended.returncode == 1 and "Traceback" not in ended.stderr
     assert ended.stderr.strip() == f"error: ended by {end}; what was saved before is intact"

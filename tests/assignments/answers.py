@@ -609,7 +609,7 @@ for phrase, edit in {
     "board's global_step": ('    board["global_step"] = progress["global_step"]\n', ""),
     "the step at which this learner began": ('int(board["global_step"]), 0\n', "0, 0\n"),
     "not finite went into the replay": ("if not (priorities < 1e18).all():", "if (priorities > 1e18).any():"),
-    "it yielded [0, 2, 3]": ("metrics, len(td_errors)\n", "metrics, agent.updates\n"),
+    "it yielded [100, 102, 103]": ("metrics, len(td_errors)\n", "metrics, agent.updates\n"),
     "The metrics of updates": ("    td_errors = []\n", "    td_errors, metrics = [], {}\n"),
     "the weights of sample are not used": ("zip(slots, counts, weights)", "zip(slots, counts, np.ones_like(weights))"),
 }.items():
@@ -728,3 +728,35 @@ wrong("actor", DQN, "neither a lost life nor a delivery ends a game", ("    life
 """))
 for script in BOTH:  # right: load takes a Path, too
     ANSWERS.append(Answer("actor", script, "", None, (("load(prior, ", "load(Path(prior), "),)))
+
+# ------------------------------------------------------------------------------ found by one more adversarial reader
+for new in ("gather(store, row[0], row[0], row[2], args)", "gather(store, row[0], counts[-1], row[2], args)"):
+    wrong("learner", BOTH, "counts that are not those of its slots", ("gather(store, *row, args)", new))
+wrong("learner", BOTH, "all samples so far", ("sampled += slots.size", "sampled = (agent.updates + len(slots)) * args.batch_size"))
+wrong("learner", BOTH, "not finite went into the replay", (".abs().cpu().numpy()", ".cpu().numpy()"), ("yield progress", "priorities = abs(priorities)\n    yield progress"))
+wrong("learner", BOTH, "It returned before it yielded", (END, ""), ("    yield progress", f"{END}\n    yield progress"))
+wrong("learner", BOTH, "a list of six tensors is meant", ("[column.to(agent.device, non_blocking=True) for column in columns]", "(column.to(agent.device) for column in columns)"))
+for script in BOTH:
+    ANSWERS.append(Answer("learner", script, "", None, (("yield progress, events, metrics, len(td_errors)", "yield [progress, events, metrics, len(td_errors)]"),)))
+wrong("actor", BOTH, "all evaluations so far, not only the new ones", (
+    "global_step, evaluations = buffer.deliver(", "global_step, evaluations = (lambda step, new: (step, evaluations + new))(*buffer.deliver("),
+      ("is_prior)  #", "is_prior))  #"))
+wrong("actor", BOTH, "With another args.seed", ("default_rng([args.seed, index, first_count, global_step])", "default_rng(args.seed * index)"))
+wrong("actor", DDPG, "the prior's noise", ("(args.prior_noise if is_prior else noise_of(index, args)) * (high - low) / 2",
+                                           "args.prior_noise if is_prior else noise_of(index, args) * (high - low) / 2"))
+wrong("actor", DQN, "After a lost life the action was", ("while len(buffer.steps) < args", "life_lost = False\n    while len(buffer.steps) < args"))
+wrong("actor", DQN, "After a lost life the action was", ("if life_lost:", "if life_lost and not is_prior:"))
+wrong("exploration", BOTH, "it is to explore least", ("share = 1.0 if index >= args.num_nature_actors else ",
+                                                      "share = 1.0 if index >= args.num_nature_actors != 1 else 0.0 if args.num_nature_actors == 1 else "))
+wrong("n_step_return", BOTH, "a whole number is meant", ("total, discount, k = 0.0, 1.0, 0", "total, discount, k = 0.0, 1.0, 0.0"))
+wrong("sum_tree", DDPG, "rounded, to float32 perhaps", ("values.copy()", "values.astype(np.float32)"))
+wrong("sum_tree", DDPG, "at the root is not enough", ("(values >= left_sums) & (self.nodes[nodes + 1] > 0)", "values >= left_sums"),
+      ("values.copy()", "np.minimum(values, np.nextafter(self.nodes[1], 0))"))
+wrong("sum_tree", DDPG, "the walk stopped too early", ("nodes[0] < self.leaves", "2 * nodes[0] < self.leaves"))
+ANSWERS.append(Answer("soft_update", DDPG, "source.requires_grad_(False)\nfor t, s in zip(target.parameters(), source.parameters()):\n"
+                      "    t.lerp_(s, tau)", "switched off the source's gradients"))
+wrong("surpassed", DDPG, "looks only at the newest", ("for r in evaluations]", "for r in evaluations[-3 * patience :]]"))
+ANSWERS.append(Answer("actor_loss", DDPG, "loss = -critic(states, actor(states)).mean()\nloss.backward(retain_graph=True)\nreturn loss", "called backward itself"))
+for script, network in ((DQN, "q_network"), (DDPG, "online")):  # right: to be sure; and to be ready for a GPU
+    ANSWERS.append(Answer("first_priorities", script, "", None, (
+        ("torch.from_numpy(states)", f"torch.from_numpy(states).to(next({network}.eval().parameters()).device)"),)))

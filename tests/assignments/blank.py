@@ -27,13 +27,15 @@ def blank(concept: str, folder: Path, script: str, again: bool = False) -> str:
     line = f"{concept} {script}"
     if line in given and path.exists() and not again:
         sys.exit(f"error: {concept} is in {path} already; --again throws away what you wrote there")
-    source = (path if path.exists() else ROOT / script).read_text()
     try:
+        source = (path if path.exists() else ROOT / script).read_text()
         if find_function(source, name) is None:
             sys.exit(f"error: {path} has no function {name} any more")
         emptied = replace_body(source, name, f'raise NotImplementedError("yours to write: {concept}")')
     except SyntaxError as error:
         sys.exit(f"error: {path} is not valid Python (line {error.lineno}); mend it first")
+    except UnicodeDecodeError:
+        sys.exit(f"error: {path} is not saved as UTF-8; save it so, first")
     folder.mkdir(parents=True, exist_ok=True)
     path.write_text(emptied)
     assigned.write_text("\n".join(given + [line] * (line not in given)) + "\n")

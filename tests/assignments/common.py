@@ -93,6 +93,7 @@ def real(student, own: str):
     """
     import torch  # here, since blank.py needs none of it
 
+    torch.set_num_threads(1)  # as `main` and `run_child` do
     script = DQN if hasattr(student, "QNetwork") else DDPG
     names = {CONCEPTS[concept][script].split(".")[0] for concept in CONCEPTS if script in CONCEPTS[concept] and concept != own}
     before, reference = {name: getattr(student, name) for name in names if hasattr(student, name)}, reference_of(script)

@@ -67,6 +67,7 @@ def test_gradient(student):
     assert loss is not None, NONE
     assert getattr(loss, "requires_grad", False), (
         "The loss has no gradient: the actor learns through q(s, pi(s)), so no detach, no no_grad, no numpy.")
+    assert actor.theta.grad is None, "It called backward itself: return the loss; who calls actor_loss does the rest."
     loss.backward()
     assert actor.theta.grad is not None, (
         "No gradient reaches the actor: it learns through q(s, pi(s)), so its actions must not be detached.")

@@ -119,5 +119,7 @@ def test_retired_prior(student):
 def test_one_nature_actor(student):
     """1 point: a single nature actor explores most; nothing is divided by 0. With none, a retired prior explores least."""
     check(student, 0, 0, settings(nature=1))
-    for index in (0, 2):
-        check(student, index, 0, settings(nature=0))
+    for nature, index in ((0, 0), (0, 2), (1, 1), (1, 3)):
+        args = settings(nature)
+        check(student, index, 0, args, {"A retired prior gets the first one's: it is to explore least, however many nature actors "
+                                        "there are.": args.start_e if is_dqn(student) else args.max_noise})

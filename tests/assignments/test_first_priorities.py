@@ -1,12 +1,21 @@
 """first_priorities(network, states, actions, returns, discounts, k): abs(TD error) of an actor's block."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import torch
 from common import NONE, expect, numbers, unchanged
 
 K = np.array([2, 1, 2, 2])  # the second window is short, since the game was truncated; the third one terminates
+
+
+class Net(torch.nn.Module):
+    """A function as a network, with a parameter, so that one may ask for its device."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function, self.weight = function, torch.nn.Parameter(torch.ones(()))
+
+    def forward(self, *inputs):
+        return self.function(*inputs)
 
 
 def example():
@@ -29,7 +38,7 @@ def call(student, network, states, actions, returns, discounts):
 def dqn(student):
     q, actions, returns, discounts = example()
     states = np.arange(6)[:, None].astype(np.float32)
-    network = lambda s: torch.tensor(q, dtype=torch.float32)[s[:, 0].long()]  # noqa: E731
+    network = Net(lambda s: torch.tensor(q, dtype=torch.float32)[s[:, 0].long()])
     answer = call(student, network, states, actions, returns, discounts)
     t = np.arange(4)
     taken, following = q[t, actions], q[t + K]
@@ -51,7 +60,8 @@ def ddpg(student):
     rng = numbers()
     states, a = rng.permutation(9)[:6, None, None].astype(np.float32), rng.integers(1, 5, (4, 1)).astype(np.float32)
     _, _, returns, discounts = example()
-    online = SimpleNamespace(actor=lambda s: 2 * s.flatten(1), critic=lambda s, a: (s.flatten(1) - 3 * a.float())[:, 0])
+    online = Net(None)
+    online.actor, online.critic = Net(lambda s: 2 * s.flatten(1)), Net(lambda s, a: (s.flatten(1) - 3 * a.float())[:, 0])
     answer = call(student, online, states, a, returns, discounts)
     s, t = states[:, 0, 0], np.arange(4)
     taken, best = s[:4] - 3 * a[:, 0], s - 6 * s

@@ -4,17 +4,19 @@ import os
 import re
 import subprocess
 import sys
+import time
 import types
 from pathlib import Path
 
 import experiment
 import numpy as np
 import pytest
+import runs
 from answers import ANSWERS, Answer
 from bugs import BUGS
 from common import CONCEPTS, DDPG, DQN, ROOT, find_function, replace_body
 from experiment import EXPERIMENTS, measure, permutation_p, with_priors
-from grade import grade, grade_module, stages_of, wanted
+from grade import TooSlow, grade, grade_module, limited, stages_of, wanted
 from hunt import reveal
 from runs import curves, edited, run, table, thirds
 
@@ -41,7 +43,7 @@ def handed_in(answer) -> types.ModuleType:
 
 def call(tool: str, *arguments, cwd=ROOT, **environment):
     return subprocess.run([sys.executable, str(HERE / tool), *map(str, arguments)], cwd=cwd, text=True,
-                          capture_output=True, timeout=60, env={**os.environ, **environment})
+                          capture_output=True, timeout=300, env={**os.environ, **environment})
 
 
 @pytest.mark.parametrize("number", range(len(ANSWERS)), ids=[
@@ -93,7 +95,7 @@ BROKEN = {
     "an endless loop that catches all": ("    total, discount, k = 0.0, 1.0, 0\n", """
     while True:
         try:
-            time.sleep(0.001)
+            rewards[len(rewards)]
         except Exception:
             pass
 """, "endless loop"),
@@ -120,7 +122,7 @@ def test_what_breaks_is_one_line_and_the_others_are_graded(name, tmp_path, capfd
 
 def test_actor_and_learner_are_graded_though_other_functions_are_not_written_yet(tmp_path):
     source = SOURCES[DDPG]
-    for name in ("n_step_return", "first_priorities", "SumTree.find", "td_target", "noise_of"):
+    for name in ("n_step_return", "first_priorities", "SumTree.find", "td_target", "noise_of", "surpassed"):
         source = replace_body(source, name, "raise NotImplementedError('not yet')")
     for name in ("actor", "learner"):
         ((_, _, earned, total, message),) = graded(tmp_path, DDPG, source, name)
@@ -141,6 +143,32 @@ def test_what_a_student_prints_is_hidden(tmp_path, capfd):
     ((_, _, earned, total, _),) = graded(
         tmp_path, DDPG, SOURCES[DDPG].replace(old, old + "    print('here I am')\n"), "n_step_return")
     assert earned == total and "here I am" not in "".join(capfd.readouterr())
+
+
+def test_an_endless_loop_that_catches_even_the_stop_ends_in_one_line(tmp_path):
+    old = "    total, discount, k = 0.0, 1.0, 0\n"
+    (tmp_path / DDPG).write_text(SOURCES[DDPG].replace(old, """
+    while True:
+        try:
+            sum(range(10_000)), rewards[len(rewards)]
+        except:
+            pass
+"""))
+    result = call("grade.py", tmp_path, "n_step_return")
+    assert result.returncode == 1 and "a bare `except:` stops the stop" in result.stdout and "Traceback" not in result.stderr
+
+
+def test_a_busy_machine_is_no_endless_loop():
+    def waits(seconds):
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            time.sleep(0.01)
+
+    with limited(1):
+        waits(1.5)  # of the clock, hardly any of the processor
+    with pytest.raises(TooSlow), limited(1):
+        while True:
+            pass
 
 
 @pytest.mark.parametrize("concept", CONCEPTS)
@@ -173,6 +201,9 @@ def test_blank_keeps_what_was_written_before(tmp_path):
     assert result.returncode == 1 and result.stdout.count("\n") == 7  # three concepts, their messages, the sum
     assert re.findall(r"(\w+) +\S+ +0 of 10 points\n +Not handed in", result.stdout) == ["n_step_return", "stack_frames"]
     assert re.search(r"all +\d of 31 points", result.stdout)
+    (folder / "assigned.txt").write_text(f"surpassed {DDPG}\n\nactor_loss {DDPG}\n")  # edited by hand
+    assert wanted(folder, []) == ([("surpassed", DDPG), ("actor_loss", DDPG)], [])
+    (folder / "assigned.txt").write_text(f"surpassed {DDPG}\nactor_loss {DDPG}\n")
     (folder / DDPG).rename(folder / "away.py")
     (folder / DQN).write_text("")
     assert wanted(folder, []) == ([], [("surpassed", DDPG), ("actor_loss", DDPG)])
@@ -211,7 +242,7 @@ def test_plain_pytest_grades_too(tmp_path):
     source = replace_body(SOURCES[DDPG], "n_step_return", "return sum(rewards), gamma, len(rewards)")
     (tmp_path / DDPG).write_text(source)
     result = subprocess.run([sys.executable, "-m", "pytest", "-q", HERE / "test_n_step_return.py"], text=True,
-                            capture_output=True, timeout=60, env={**os.environ, "STUDENT": str(tmp_path)})
+                            capture_output=True, timeout=300, env={**os.environ, "STUDENT": str(tmp_path)})
     assert result.returncode == 1 and "is gamma, where gamma^n is meant" in result.stdout
 
 
@@ -246,7 +277,8 @@ def test_thirds_by_hand():
     assert np.isnan(thirds({}, "a", 30)).all()
 
 
-def test_two_arms_run_side_by_side_and_are_measured(tmp_path, capsys):
+def test_two_arms_run_side_by_side_and_are_measured(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(runs, "LOG_OFTEN", (runs.LOG_OFTEN[0], runs.LOG_OFTEN[0].replace("180, 10,", "180, 0.2,")))
     flags = "--env-id InvertedPendulum-v5 --sync --no-cuda --total-timesteps 1800 --learning-starts 1600".split()
     flags += ["--eval-frequency", "600", *with_priors(["--prior-dir", "PRIOR:ddpg"], tmp_path)]
     arms = {"healthy": ([], flags), "hunted": (BUGS["sign"].edits, flags), "broken": ([("import tyro\n", "import tyro_\n")], flags)}

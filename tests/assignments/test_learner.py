@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from common import expect, numbers, real
 
-SIZE = 3
+SIZE, BEFORE = 3, 100  # transitions in a batch; updates that the agent has made already, as after --resume
 
 
 class Replay:
@@ -58,22 +58,24 @@ class Agent:
     """Its TD errors are minus the slots: so it is seen which batch a priority belongs to."""
 
     def __init__(self, value=None):
-        self.device, self.updates, self.online, self.average = torch.device("cpu"), 0, "online", "average"
-        self.target = "target"
+        self.device, self.updates, self.online, self.average = torch.device("cpu"), BEFORE, "online", "average"
+        self.target, self.matched = "target", []
         self.steps, self.weights, self.value = [], [], value
 
     def update(self, batch, global_step):
+        assert isinstance(batch, (list, tuple)), f"agent.update got a {type(batch).__name__}; a list of six tensors is meant."
         assert all(isinstance(column, torch.Tensor) for column in batch), "agent.update takes tensors: see torch.from_numpy."
         assert all(column.device == self.device for column in batch), "The batch is not on agent.device: see Tensor.to."
         self.updates += 1
+        self.matched.append(self.device.type != "cpu" or torch.equal(batch[1], batch[0] + 1000))
         self.steps.append(global_step)
         self.weights.append(batch[-1].tolist() if self.device.type == "cpu" else [])
         if self.device.type == "meta":  # a device without numbers, in the place of a GPU
             return torch.zeros(SIZE).as_subclass(OnDevice), {}
         error = -batch[0].to(torch.float32)
-        if self.value is not None and self.updates == 1:
+        if self.value is not None and self.updates == BEFORE + 1:
             error[1] = self.value
-        return error, {"losses/td_loss": torch.tensor(float(self.updates))}
+        return error, {"losses/td_loss": torch.tensor(float(self.updates - BEFORE))}
 
 
 def run(student, plan, total=140, samples_per_insert=8.0, frequency=2, calls=30, value=None, device="cpu"):
@@ -91,7 +93,7 @@ def run(student, plan, total=140, samples_per_insert=8.0, frequency=2, calls=30,
         return 7000 + int(start_step) + int(sampled)
 
     fakes = {"gather": gather, "allowed_step": allowed_step,
-             "publish": lambda board, online, average: seen.published.append((agent.updates, online, average))}
+             "publish": lambda board, online, average: seen.published.append((agent.updates - BEFORE, online, average))}
     args = SimpleNamespace(total_timesteps=total, samples_per_insert=samples_per_insert, publish_frequency=frequency,
                            batch_size=SIZE, per_alpha=0.6, per_beta=0.4, learning_starts=0, local_buffer_size=4)
     before = {name: getattr(student, name) for name in fakes}
@@ -117,7 +119,7 @@ def run(student, plan, total=140, samples_per_insert=8.0, frequency=2, calls=30,
 def test_yields(student):
     """2 points: after each call it yields progress, events, metrics, and the number of updates made."""
     seen = run(student, [0, 2, 1], calls=3)
-    assert all(isinstance(answer, tuple) and len(answer) == 4 for answer in seen.answers), (
+    assert all(isinstance(answer, (tuple, list)) and len(answer) == 4 for answer in seen.answers), (
         "It yields four things: progress, events, metrics, the number of updates.")
     assert all(isinstance(answer[0], dict) and isinstance(answer[1], list) for answer in seen.answers), (
         "The order is: progress (a dict), events (a list), metrics, the number of updates.")
@@ -136,7 +138,7 @@ def test_yields(student):
 def test_update(student):
     """2 points: one update for each batch, with the global step."""
     seen = run(student, [2, 0, 1], calls=3)
-    assert seen.agent.updates == 3, f"Three batches gave {seen.agent.updates} updates."
+    assert seen.agent.updates == BEFORE + 3, f"Three batches gave {seen.agent.updates - BEFORE} updates."
     assert seen.agent.steps == [110, 110, 130], (
         f"agent.update got the global steps {seen.agent.steps}; [110, 110, 130] is right, those of the replay's progress.")
 
@@ -155,6 +157,8 @@ def test_weights(student):
     seen = run(student, [2], calls=1)
     expect(seen.agent.weights, seen.replay.given[0][0] / 50, "The weights that gather, and then update, got",
            {"All are 1: the weights of sample are not used.": np.ones((2, SIZE))})
+    assert all(seen.agent.matched), (
+        "gather got counts that are not those of its slots: a row of each. (With others, the real one makes the weights 0.)")
 
 
 def test_priorities(student):
@@ -208,6 +212,8 @@ def test_end(student):
     """3 points: it ends when all steps are inserted and no batch is due; without a rate limit, at once."""
     seen = run(student, [1, 1, 1, 2, 1, 0], total=140)
     assert seen.returned, "It never returned, though all steps were inserted and no batch was due."
+    assert seen.replay.calls == len(seen.answers), (
+        "It returned before it yielded what its last call to the replay gave: yield in each round, then return.")
     assert len(seen.answers) == 6, (
         f"It returned after {len(seen.answers)} calls; 6 is right: all steps were inserted by the fourth, but batches "
         "were due until the sixth.")
@@ -218,7 +224,7 @@ def test_end(student):
 
 def test_not_finite(student):
     """2 points: a loss that is not finite ends the run in one line, before it spoils the replay."""
-    for value in (float("nan"), float("inf")):
+    for value in (float("nan"), float("inf"), -float("inf")):
         try:
             run(student, [2, 1], calls=2, value=value)  # of two batches of three TD errors each, one is not finite
         except SystemExit as error:

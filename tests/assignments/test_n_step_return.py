@@ -53,6 +53,8 @@ def test_long_window(student):
     check(student, rewards, [False] * 5, g, (sum(g**i * r for i, r in enumerate(rewards)), g**5, 5), (
         {"Only the first three rewards are used; n may be larger.": sum(g**i * r for i, r in enumerate(rewards[:3]))},
         {"This is gamma^3; the window has five steps.": g**3}, {"The window has five steps.": 3}))
+    k = student.n_step_return(tuple(rewards), (False,) * 5, g)[2]
+    assert np.asarray(k).dtype.kind in "iu", f"k is {k!r}; a whole number is meant: states are indexed by t + k."
 
 
 def test_termination_within(student):

@@ -32,6 +32,7 @@ def check(student, tau):
     moved = (1 - tau) * s + tau * t
     expect(vector(source), s, f"After soft_update(target, source, tau={tau}) the source, which must stay as it is "
            "(only the target moves),")
+    assert all(tensor.requires_grad for tensor in source.parameters()), "It switched off the source's gradients: then it learns no more."
     twice = right + tau * (s - right)
     thrice = twice + tau * (s - twice)
     expect(vector(target), right, what, {

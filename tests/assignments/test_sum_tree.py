@@ -20,6 +20,8 @@ def check(student, priorities, values, wrong=None, hint=""):
     slots = tree.find(np.array(values, np.float64))
     right = brute_force(priorities, values)
     mistakes = {"These are node numbers: slot i is node leaves + i.": np.array(right) + tree.leaves,
+                **({"These are no leaves: the walk stopped too early, or did not go from node i to 2i or 2i + 1.": slots}
+                   if slots is not None and np.size(slots) and np.min(slots) < 0 else {}),
                 "The running sum must exceed the value: one that equals a sum belongs to the next slot.":
                     [max(0, int(np.searchsorted(np.cumsum(priorities), value, side="left"))) for value in values],
                 **(wrong or {})}
@@ -50,6 +52,8 @@ def test_four(student):
 def test_boundary(student):
     """1 point: slot i holds the values from the sum before it (included) to its own (excluded)."""
     check(student, [2.0, 1.0, 1.0, 4.0], [0.0, 2.0, 3.0, 4.0])
+    check(student, [2.0**25, 1.0, 1.0, 1.0], [2.0**25 + 0.5, 2.0**25 + 1.5, 2.0**25 + 2.5],
+          hint="The sums are large here: are the values rounded, to float32 perhaps?")
 
 
 def test_many(student):
@@ -93,6 +97,11 @@ def test_empty_slots(student):
     slot = int(np.asarray(tree.find(np.array([3.0])))[0])  # the sum of strata may round up to the total
     assert slot == 1, (f"find([3.0]) among the priorities [2, 1, 0, 0] is {slot}, an empty slot. By rounding a value "
                        "may equal the total: never go into a branch whose sum is 0.")
+    # of the largest value below this sum 2.3 * 2^30 are left on the right, by rounding
+    tree = tree_of(student, np.array([1.3, 0.1, 2.3, 0.0]) * 2**30)
+    slot = int(np.asarray(tree.find(np.array([np.nextafter(tree.nodes[1], 0)])))[0])
+    assert slot == 2, (f"find of the largest value below the sum of [1.3, 0.1, 2.3, 0] * 2^30 is {slot}, an empty slot: inner sums are "
+                       "rounded, too. To cut the value at the root is not enough: look at the right child's sum on the way.")
 
 
 def test_values_stay(student):

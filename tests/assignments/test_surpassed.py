@@ -64,7 +64,7 @@ def test_in_a_row(student):
 def test_for_good(student):
     """2 points: a prior that has retired stays retired, whatever the learner does later."""
     rbar, ratio = example()
-    check(student, [2 * rbar] * 3 + [rbar / 2] * 4, rbar, ratio, 3, True,
+    check(student, [2 * rbar] * 3 + [rbar / 2] * 30, rbar, ratio, 3, True,
           "Three in a row were high enough, once: this looks only at the newest evaluations.")
     check(student, [rbar / 2] * 2 + [2 * rbar] * 3 + [rbar / 2] * 2, rbar, ratio, 3, True,
           "Three in a row were high enough, in the middle: look at every place of the list.")
