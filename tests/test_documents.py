@@ -319,6 +319,15 @@ def test_so_are_those_with_a_teacher(task, arm, level, seeds, median):
     assert row.split("|")[4].strip().startswith(f"{median} (")
 
 
+def test_so_are_twice_as_many_samples_an_insert_on_hopper():
+    text = " ".join((ROOT / "benchmark/README.md").read_text().split("**Twice as many samples an insert** (`--samples-per-insert 256`")[1].split("\n\n")[0].split())
+    found = compare.compare("hopper_spi256_ca2e", "hopper_ca2e_new", [1000], 5_000, 95_000)
+    ones, others = found["means"]
+    assert len(others) == 8 and "steps {:.0f}, {:.0f}, {:.0f} and {:.0f}, beside".format(*ones) in text
+    assert f"({min(others):.0f} to {max(others):,.0f}) p = {found['p']:.2f}, the test" in text
+    assert "1,000 reached at {:,}, {:,}, {:,} and {:,}.".format(*(round(step / 1000) * 1000 for step in found["reached"][0][0])) in text
+
+
 def test_so_is_reacher_with_a_teacher_to_100_000_steps():
     text = " ".join((ROOT / "benchmark/README.md").read_text().split("Five more runs, of the same seeds,")[1].split("\n\n")[0].split())
     found, none = (compare.compare("reacher_distill_100k", arm, [-5, -4], 10_000, 95_000, by_seed=True) for arm in REACHER)
@@ -363,45 +372,49 @@ def test_so_is_pong_with_and_without_priors():
     assert f"one seed each: {final[0]} with priors, {final[1]} without" in results
 
 
-TD3, HOPPER = "rival_td3_Hopper-v5", ("hopper_ca2e_300k", "hopper_no_prior8_300k")
+ALL, TD3, HOPPER = (0, None), "rival_td3_Hopper-v5", ("hopper_ca2e_300k", "hopper_no_prior8_300k")
 PPO_REACHER = "below all five runs with priors and all five without (means {0:.0f}, {1:.0f} and {2:.0f}, p = {p:.3f} each)"
 REACHER = [f"reacher_{arm}_150k,reacher_{arm}_second" for arm in ("ca2e", "no_prior8")]
 
 
-@pytest.mark.parametrize("arm, first, other, start, end, claims", [
-    ("rival_ppo_Hopper-v5", 0, HOPPER[0], 50_000, np.inf, "{0:.0f}, {1:,.0f} and {2:,.0f}; p = {p:.2f})"),
-    ("rival_ppo_Reacher-v5", 0, "reacher_ca2e_150k", 10_000, np.inf, PPO_REACHER),
-    ("rival_ppo_Reacher-v5", 0, "reacher_no_prior8_150k", 10_000, np.inf, PPO_REACHER),
-    ("rival_td3_Reacher-v5", 0, "reacher_ca2e_150k", 10_000, 80_000,
+@pytest.mark.parametrize("arm, runs, other, start, end, claims", [
+    ("rival_ppo_Hopper-v5", ALL, HOPPER[0], 50_000, np.inf, "{0:.0f}, {1:,.0f} and {2:,.0f}; p = {p:.2f})"),
+    ("rival_ppo_Reacher-v5", ALL, "reacher_ca2e_150k", 10_000, np.inf, PPO_REACHER),
+    ("rival_ppo_Reacher-v5", ALL, "reacher_no_prior8_150k", 10_000, np.inf, PPO_REACHER),
+    ("rival_td3_Reacher-v5", ALL, "reacher_ca2e_150k", 10_000, 80_000,
      "means {0:.1f}, {1:.1f} and {2:.1f}, below all five of CA2E ({low:.1f} to {high:.1f}, p = {p:.3f})"),
-    ("rival_td3_Reacher-v5", 0, "reacher_no_prior8_150k", 10_000, 80_000,
+    ("rival_td3_Reacher-v5", ALL, "reacher_no_prior8_150k", 10_000, 80_000,
      "above all five without priors ({low:.1f} to {high:.1f}, p = {p:.3f})"),
-    ("rival_ddpg_Reacher-v5", 0, REACHER[1], 10_000, 65_000,
+    ("rival_ddpg_Reacher-v5", ALL, REACHER[1], 10_000, 65_000,
      "means {0:.1f}, {1:.1f} and {2:.1f}, above all ten of our runs without priors ({low:.1f} to {high:.1f}, p = {seeds:.3f} over seeds)"),
-    ("rival_ddpg_Reacher-v5", 0, "reacher_no_prior8_onestep_150k", 10_000, np.inf, "no difference is shown (p = {p:.2f}), nor to CA2E's ten"),
-    ("rival_ddpg_Reacher-v5", 0, REACHER[0], 10_000, np.inf, "nor to CA2E's ten (p = {seeds:.2f};"),
-    ("rival_ddpg_Hopper-v5", 0, "hopper_ca2e_second,hopper_ca2e_300k", 5_000, 75_000,
+    ("rival_ddpg_Reacher-v5", ALL, "reacher_no_prior8_onestep_150k", 10_000, np.inf, "no difference is shown (p = {p:.2f}), nor to CA2E's ten"),
+    ("rival_ddpg_Reacher-v5", ALL, REACHER[0], 10_000, np.inf, "nor to CA2E's ten (p = {seeds:.2f};"),
+    ("rival_ddpg_Hopper-v5", ALL, "hopper_ca2e_second,hopper_ca2e_300k", 5_000, 75_000,
      "means {0:.0f}, {1:.0f} and {2:.0f}, below all nine of CA2E ({low:.0f} to {high:,.0f}, p = {seeds:.3f} over seeds)"),
-    ("rival_ddpg_Hopper-v5", 0, "hopper_no_prior8_second,hopper_no_prior8_300k", 5_000, 75_000,
+    ("rival_ddpg_Hopper-v5", ALL, "hopper_no_prior8_second,hopper_no_prior8_300k", 5_000, 75_000,
      "no difference is shown ({low:.0f} to {high:.0f}, p = {seeds:.3f})"),
-    ("rival_td3_noise_Hopper-v5", 0, TD3, 50_000, 175_000,
-     "{0:.0f} and {1:.0f} (without noise {low:.0f}, {high:.0f} and 693, p = {p:.2f})"),
-    ("rival_td3_noise_Hopper-v5", 0, HOPPER[0], 50_000, 175_000,
+    ("rival_td3_noise_Hopper-v5", ALL, TD3, 50_000, 175_000,
+     "{0:.0f} and {1:.0f} (without noise {low:.0f}, 821, 693 and {high:,.0f}, p = {p:.2f})"),
+    ("rival_td3_noise_Hopper-v5", ALL, HOPPER[0], 50_000, 175_000,
      "below all five of CA2E ({low:,.0f} to {high:,.0f}, p = {p:.2f}, the least that two against five can show)"),
-    ("rival_td3_noise_Hopper-v5", 0, HOPPER[1], 50_000, 175_000, "no difference is shown ({low:.0f} to {high:,.0f}, p = {p:.2f})"),
-    (TD3, 0, HOPPER[0], 50_000, 200_000,
-     "{0:.0f}, {1:,.0f} and {2:.0f}, below all five of CA2E ({low:,.0f} to {high:,.0f}, p = {p:.2f})"),
-    (TD3, 0, HOPPER[1], 50_000, 200_000, "no difference is shown ({low:.0f} to {high:,.0f}, p = {p:.2f})"),
-    (TD3, 1, HOPPER[0], 50_000, 295_000, "({0:,.0f} and {1:,.0f}) and CA2E (p = {p:.2f})"),
-    (TD3, 1, HOPPER[1], 50_000, 295_000, "or eight nature actors (p = {p:.2f})"),
-    (TD3, 1, HOPPER[0], 200_000, 295_000, "above all five of CA2E (p = {p:.2f}, the least possible)"),
-    ("rival_dqn_PongNoFrameskip-v4", 1, "pong_ca2e_second", 26_000, 200_000,
+    ("rival_td3_noise_Hopper-v5", ALL, HOPPER[1], 50_000, 175_000, "no difference is shown ({low:.0f} to {high:,.0f}, p = {p:.2f})"),
+    (TD3, (0, 3), HOPPER[0], 50_000, 200_000,
+     "seeds 1 to 3 have means of {0:.0f}, {1:,.0f} and {2:.0f}, below all five of CA2E ({low:,.0f} to {high:,.0f}, p = {p:.2f})"),
+    (TD3, (0, 3), HOPPER[1], 50_000, 200_000, "no difference is shown ({low:.0f} to {high:,.0f}, p = {p:.2f})"),
+    (TD3, ALL, HOPPER[0], 50_000, 200_000, "with it, {3:,.0f}, p is {p:.2f}"),
+    (TD3, ALL, HOPPER[1], 50_000, 200_000, "(eight nature actors {p:.2f})"),
+    (TD3, (1, 4), HOPPER[0], 50_000, 295_000, "({0:,.0f}, {1:,.0f} and {2:,.0f}) and CA2E (p = {p:.2f})"),
+    (TD3, (1, 4), HOPPER[1], 50_000, 295_000, "or eight nature actors (p = {p:.2f})"),
+    (TD3, (1, 4), HOPPER[0], 200_000, 295_000,
+     "({0:,.0f}, {1:,.0f} and {2:,.0f}) are above all five of CA2E ({low:,.0f} to {high:,.0f}, p = {p:.2f})"),
+    (TD3, (1, 4), HOPPER[1], 200_000, 295_000, "to eight nature actors no difference is shown (p = {p:.2f})"),
+    ("rival_dqn_PongNoFrameskip-v4", (1, 3), "pong_ca2e_second", 26_000, 200_000,
      "Both have {0:.1f}, below our three on two cores ({low:.1f} to {high:.1f}, p = {p:.2f}, the least possible)"),
-    ("rival_dqn_PongNoFrameskip-v4", 1, "gpu_pong_ca2e,h100_pong_ca2e,pong_ca2e_second", 26_000, 200_000, "all seven (p = {p:.2f}, the least;"),
-    ("rival_dqn_PongNoFrameskip-v4", 1, "pong_no_prior8,h100_pong_no_prior8", 26_000, 200_000,
+    ("rival_dqn_PongNoFrameskip-v4", (1, 3), "gpu_pong_ca2e,h100_pong_ca2e,pong_ca2e_second", 26_000, 200_000, "all seven (p = {p:.2f}, the least;"),
+    ("rival_dqn_PongNoFrameskip-v4", (1, 3), "pong_no_prior8,h100_pong_no_prior8", 26_000, 200_000,
      "({low:.1f} to {high:.1f}, p = {p:.2f}, the least)")])
-def test_so_are_the_rivals(arm, first, other, start, end, claims):
-    arms = [compare.curves(arm)[first:], compare.curves(other)]
+def test_so_are_the_rivals(arm, runs, other, start, end, claims):
+    arms = [compare.curves(arm)[slice(*runs)], compare.curves(other)]
     end = min(end, *(curve[0, -1] for curve in sum(arms, [])))
     start = max(start, *(curve[0, 0] for curve in sum(arms, [])))
     ones, others = ([compare.mean(curve, start, end) for curve in each] for each in arms)

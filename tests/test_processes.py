@@ -481,14 +481,14 @@ def test_in_one_process_two_runs_give_the_same_weights_and_a_pretended_gpu_too(s
 
 @linux
 def test_the_whole_pipeline_learns_a_little_image_game(tmp_path):
-    run = Run(tmp_path, *"--env-id Catch --num-prior-actors 0 --num-nature-actors 3 --total-timesteps 1300".split(),
-              *"--buffer-size 1300 --learning-starts 300 --exploration-steps 700 --end-e 0.02".split(),
+    run = Run(tmp_path, *"--env-id Catch --num-prior-actors 0 --num-nature-actors 3 --total-timesteps 1100".split(),
+              *"--buffer-size 1100 --learning-starts 300 --exploration-steps 600 --end-e 0.02".split(),
               *"--samples-per-insert 16 --learning-rate 3e-4 --target-network-frequency 150 --n-step 1".split(),
               *"--eval-frequency 500 --eval-episodes 20".split(), script=ROOT / "tests" / "catch_game.py")
     assert run.end() == 0, run.output
     (agent,) = tmp_path.glob("runs/*/agent.pt")
     average_return = torch.load(agent, weights_only=True)["average_return"]
-    assert average_return >= 2, run.output  # the best is 5, one that stands still gets -2.5; seen, three seeds: 5.0
+    assert average_return >= 2, run.output  # the best is 5, one that stands still gets -2.5; seen, two seeds: 5.0
     run.assert_nothing_stays()
 
 
