@@ -408,6 +408,7 @@ REACHER = [f"reacher_{arm}_150k,reacher_{arm}_second" for arm in ("ca2e", "no_pr
     (TD3, (1, 4), HOPPER[0], 200_000, 295_000,
      "({0:,.0f}, {1:,.0f} and {2:,.0f}) are above all five of CA2E ({low:,.0f} to {high:,.0f}, p = {p:.2f})"),
     (TD3, (1, 4), HOPPER[1], 200_000, 295_000, "to eight nature actors no difference is shown (p = {p:.2f})"),
+    (TD3, (3, 4), HOPPER[0], 200_000, 295_000, "alone it has p = {p:.2f}, the least"),
     ("rival_dqn_PongNoFrameskip-v4", (1, 3), "pong_ca2e_second", 26_000, 200_000,
      "Both have {0:.1f}, below our three on two cores ({low:.1f} to {high:.1f}, p = {p:.2f}, the least possible)"),
     ("rival_dqn_PongNoFrameskip-v4", (1, 3), "gpu_pong_ca2e,h100_pong_ca2e,pong_ca2e_second", 26_000, 200_000, "all seven (p = {p:.2f}, the least;"),
