@@ -21,6 +21,7 @@ import pretrain_priors as pretrain
 ROOT = Path(__file__).parents[1]
 SCRIPTS = ["ca2e_dqn_atari.py", "ca2e_ddpg_mujoco.py", "pretrain_priors.py"]
 README = (ROOT / "README.md").read_text()
+REPORT = " ".join((ROOT / "benchmark/README.md").read_text().split())
 sys.path.insert(0, str(ROOT / "benchmark"))
 import compare  # noqa: E402
 
@@ -190,8 +191,37 @@ def test_the_results_in_the_readme_are_those_of_the_curves(task, arm, other, lev
     assert f"{found['p']:.{len(p) - 2}f}" == p
 
 
+@pytest.mark.parametrize("row, arm, other, runs, start", [
+    ("Reacher, 150,000 | 5", "reacher_ca2e_150k", "reacher_no_prior8_150k", (5, 5), 10_000),
+    ("Hopper, the first 95,000 | 8, named", "hopper_ca2e_new", "hopper_no_prior8_new", (8, 8), 5_000),
+    ("Hopper, 300,000 | 5", "hopper_ca2e_300k", "hopper_no_prior8_300k", (5, 5), 50_000),
+    ("Pong, 300,000 | 3 and 4, the last 2 named", "pong_ca2e_second", "pong_no_prior8", (3, 4), 26_000),
+    ("InvertedPendulum, 30,000 | 5", "invertedpendulum_ca2e_second", "invertedpendulum_no_prior8_second", (5, 5), 0)])
+def test_so_is_the_first_table_of_the_report(row, arm, other, runs, start):
+    found = compare.compare(arm, other, [], start)
+    assert tuple(len(means) for means in found["means"]) == runs
+    low, high = (f"{end:.2f}" if end < np.inf else "never" for end in found["interval"])
+    p = f"{found['p']:.3f}" if found["p"] < 0.01 else f"{found['p']:.2f}"
+    cells = REPORT.split(f"| {row} |")[1].split("|")
+    assert [cell.strip() for cell in cells[2:4]] == [p, f"{found['ratio']:.2f} ({low} to {high})"]
+    for cell, means in zip(cells, found["means"]):
+        level, steps = re.fullmatch(r"(mean return|-?[\d,]+ at) ([\d,]+).*", cell.strip()).groups()
+        if level == "mean return":
+            assert float(steps) == round(np.mean(means))
+        elif runs == (5, 5):
+            curves = compare.curves(arm if cell is cells[0] else other)
+            reached = [compare.reached(curve, float(level[:-3].replace(",", ""))) for curve in curves]
+            assert steps == f"{round(np.median(reached), -3):,.0f}"
+
+
+def test_the_report_has_no_p_that_the_details_have_not():
+    details = " ".join((ROOT / f"benchmark/{page}.md").read_text() for page in ("details", "trials"))
+    found = set(re.findall(r"p = (0\.\d+)", REPORT)) | set(re.findall(r"\| (0\.\d+) \|", REPORT))
+    assert len(found) > 12 and found <= set(re.findall(r"\b0\.\d+", details))
+
+
 def test_so_is_the_start_of_hopper():
-    text = (ROOT / "benchmark/README.md").read_text().split("**Early on priors help.**")[1].split("\n![")[0]
+    text = (ROOT / "benchmark/details.md").read_text().split("**Early on priors help.**")[1].split("\n![")[0]
     names = "hopper_ca2e_new", "hopper_no_prior8_new"
     new, late = (compare.compare(*names, [1000], start) for start in (5_000, 50_000))
     assert [len(means) for means in new["means"]] == [8, 8] and 1000 * round(new["end"] / 1000) == 95_000
@@ -227,7 +257,7 @@ def test_so_is_reacher_with_one_step_returns():
 
 
 def test_so_is_breakout_with_uniform_sampling():
-    text = " ".join((ROOT / "benchmark/README.md").read_text().split("\n## Breakout")[1].split("\n## ")[0].split())
+    text = " ".join((ROOT / "benchmark/details.md").read_text().split("\n## Breakout")[1].split("\n## ")[0].split())
     arms = [[",".join(f"trial_breakout_{arm}_{name}" for name in names) for arm in ("ca2e", "no_prior8")]
             for names in (("uniform", "uniform_long"), ("second", "prioritized"))]
     uniform, prioritized = map(",".join, arms)
@@ -269,7 +299,7 @@ EIGHT = "gpu_pong_ca2e,h100_pong_ca2e,pong_ca2e_second", "h100_pong_no_prior8,po
 
 def test_so_is_uniform_sampling_on_pong():
     arms = list(zip(("pong_uniform", "pong_uniform_no_prior8"), EIGHT))
-    report = " ".join((ROOT / "benchmark/README.md").read_text().split())
+    report = " ".join((ROOT / "benchmark/details.md").read_text().split())
     found = [compare.compare(*arm, [], 26_000, 200_000) for arm in arms]
     both, runs, _ = together(found)
     over_seeds, seeds, least = together([compare.compare(*arm, [], 26_000, 200_000, by_seed=True) for arm in arms])
@@ -281,7 +311,7 @@ def test_so_is_uniform_sampling_on_pong():
 
 
 def test_so_are_sixteen_samples_an_insert_on_pong():
-    whole = (ROOT / "benchmark/README.md").read_text()
+    whole = (ROOT / "benchmark/details.md").read_text()
     text = whole.split("**Twice as many samples an insert make")[1].split("\n![")[0]
     report, sixteen = " ".join(text.split()), ("pong_spi16,pong_spi16_third", "pong_spi16_no_prior8,pong_spi16_no_prior8_third")
     arms, own = list(zip(sixteen, EIGHT)), list(zip(sixteen, ("pong_ca2e_second", "pong_no_prior8")))
@@ -297,7 +327,7 @@ def test_so_are_sixteen_samples_an_insert_on_pong():
     one, seeds, least = together(by_seed)
     assert seeds == [20, 35] and least and together(own) == (one, seeds, least)
     assert f"p = {one:.3f} over means of each seed, the least again, and the same on two cores alone" in report
-    assert f"in steps (p = {one:.3f} over seeds, both arms together, three seeds each)" in " ".join(whole.split())
+    assert f"**Pong is faster in steps** (p = {one:.3f}, both arms together, three seeds each)" in REPORT
     assert f"`--samples-per-insert 16` saves Pong steps (p = {one:.3f}, both arms together)" in " ".join(README.split())
     (one, two), (three, four) = compare.compare("pong_spi16", "pong_spi16_no_prior8", [], 26_000, 175_000)["means"]
     assert min(one, two) > max(three, four)
@@ -320,7 +350,7 @@ def test_so_are_those_with_a_teacher(task, arm, level, seeds, median):
 
 
 def test_so_are_twice_as_many_samples_an_insert_on_hopper():
-    text = " ".join((ROOT / "benchmark/README.md").read_text().split("**Twice as many samples an insert** (`--samples-per-insert 256`")[1].split("\n\n")[0].split())
+    text = " ".join((ROOT / "benchmark/details.md").read_text().split("**Twice as many samples an insert** (`--samples-per-insert 256`")[1].split("\n\n")[0].split())
     found = compare.compare("hopper_spi256_ca2e", "hopper_ca2e_new", [1000], 5_000, 95_000)
     ones, others = found["means"]
     assert len(others) == 8 and "steps {:.0f}, {:.0f}, {:.0f} and {:.0f}, beside".format(*ones) in text
@@ -329,7 +359,7 @@ def test_so_are_twice_as_many_samples_an_insert_on_hopper():
 
 
 def test_so_is_reacher_with_a_teacher_to_100_000_steps():
-    text = " ".join((ROOT / "benchmark/README.md").read_text().split("Five more runs, of the same seeds,")[1].split("\n\n")[0].split())
+    text = " ".join((ROOT / "benchmark/details.md").read_text().split("Five more runs, of the same seeds,")[1].split("\n\n")[0].split())
     found, none = (compare.compare("reacher_distill_100k", arm, [-5, -4], 10_000, 95_000, by_seed=True) for arm in REACHER)
     means = [compare.mean(curve, 10_000, 95_000) for curve in compare.curves("reacher_distill_100k")]
     final = [float(list(csv.DictReader(file.open()))[-1]["greedy_mean"]) for file in compare.files("reacher_distill_100k")]
@@ -348,9 +378,9 @@ def test_so_is_pong_with_and_without_priors():
     assert [round(step, -3) for step in priors] == [np.inf, 175_000, 225_000, 175_000, 200_000, 250_000, 250_000]
     assert [round(step, -3) for step in none] == [np.inf, np.inf, 225_000, np.inf, np.inf]
     results = " ".join(README.split("## Results")[1].split("\n## ")[0].split())
-    report = " ".join((ROOT / "benchmark/README.md").read_text().split())
+    report = " ".join((ROOT / "benchmark/details.md").read_text().split())
     assert "| three of three runs: 200,000 to 250,000 | one of four: 225,000 |" in results  # two cores: the last of both
-    assert "on two cores three of three runs with them, one of four without; on GPUs three of four, and not the one without" in report
+    assert "18 is reached on two cores by three of three runs with priors, one of four without; on GPUs by three of four, and not by" in REPORT
     found, own = compare.compare(*arms, [18], 26_000), compare.compare("pong_ca2e_second", "pong_no_prior8", [18], 26_000)
     assert [len(means) for means in own["means"]] == [3, 4]
     seeds = compare.compare(*arms, [], 26_000, by_seed=True)
@@ -421,7 +451,7 @@ def test_so_are_the_rivals(arm, runs, other, start, end, claims):
     ones, others = ([compare.mean(curve, start, end) for curve in each] for each in arms)
     over_seeds = compare.compare(arm, other, [], start, end, by_seed=True)["p"]
     claim = claims.format(*ones, low=min(others), high=max(others), p=compare.permutation_p(ones, others), seeds=over_seeds)
-    assert claim in " ".join((ROOT / "benchmark/README.md").read_text().split("## Rivals")[1].split("\n## ")[0].split())
+    assert claim in " ".join((ROOT / "benchmark/details.md").read_text().split("## Rivals")[1].split("\n## ")[0].split())
     if "below all" in claim or "Both" in claim:
         assert max(ones) < min(others)
     if "above all" in claim:
