@@ -57,10 +57,10 @@ def mean(curve: np.ndarray, start: float, end: float) -> float:
     return float(np.interp(np.linspace(start, end, 1001), *curve).mean())
 
 
-def ratio(ones: list, others: list) -> float:
-    """Steps to the others' best over the others' own."""
+def to_best(ones: list, others: list) -> tuple[float, float, float]:
+    """The others' best level, and the steps to it of the ones, and of the others to their own: medians."""
     level, step = np.median([best(curve) for curve in others], 0)
-    return np.median([reached(curve, level) for curve in ones]) / step
+    return level, np.median([reached(curve, level) for curve in ones]), step
 
 
 def groups(arm: str, by_seed: bool) -> list[list[int]]:
@@ -84,9 +84,11 @@ def compare(arm: str, other: str, levels: list[float], start: float, end: float 
     units = [[[found[i] for i in group] for group in groups(name, by_seed)] for name, found in zip((arm, other), arms)]
     means = [[float(np.mean([mean(curve, start, end) for curve in unit])) for unit in each] for each in units]
     rng = np.random.default_rng(0)
-    draws = [ratio(*(drawn(each, rng) for each in units)) for _ in range(2000)]
-    return {"start": start, "end": end, "means": means, "p": permutation_p(*means), "ratio": ratio(*arms),
-            "interval": np.quantile(draws, (0.025, 0.975), method="nearest"),
+    _, ones, others = np.transpose([to_best(*(drawn(each, rng) for each in units)) for _ in range(2000)])
+    level, one, other = to_best(*arms)
+    return {"start": start, "end": end, "means": means, "p": permutation_p(*means),
+            "best": (level, one, other), "ratio": one / other,
+            "interval": np.quantile(ones / others, (0.025, 0.975), method="nearest"),
             "reached": [[[reached(curve, level) for curve in found] for level in levels] for found in arms]}
 
 
@@ -100,7 +102,8 @@ def main(arm: tyro.conf.Positional[str], other: tyro.conf.Positional[str], level
         print(f"{name}: means {'; '.join(f'{value:,.2f}' for value in means)}")
         for level, each in zip(levels, steps):
             print(f"    {level:,g} reached at {'; '.join(f'{step:,.0f}' for step in each)}; median {np.median(each):,.0f}")
-    print(f"p {found['p']:.3f}; steps to the second's best: ratio {found['ratio']:.2f} "
+    level, one, other = found["best"]
+    print(f"p {found['p']:.3f}; the second's best, {level:,.5g}, at {one:,.0f} and {other:,.0f}: ratio {found['ratio']:.2f} "
           f"({found['interval'][0]:.2f} to {found['interval'][1]:.2f})")
 
 

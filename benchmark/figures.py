@@ -41,11 +41,11 @@ def medians(out: str, title: str, arms: dict[str, str], before: dict[str, int] |
     for axis, counts in zip(axes[0], ({}, before or {})):
         for (label, runs), colour, line in zip(found.items(), curves.COLOURS, LINES):
             draw(axis, runs, colour, line, label, counts.get(label, 0))
-        axis.set_xlabel("thousand steps of all actors" + ", those that trained the priors counted in" * bool(counts))
+        axis.set(xlabel="thousand steps of all actors", title=title + ", the priors' own training counted in" * bool(counts))
         axis.grid(alpha=0.3)
     returns = np.concatenate([curve[1, curve[0] > 9_000] for curve in sum(found.values(), [])])
     gap = 0.04 * np.ptp(returns)
-    axes[0, 0].set(title=title, ylabel="greedy return (thin: runs, thick: median)",
+    axes[0, 0].set(ylabel="greedy return (thin: runs, thick: median)",
                    ylim=(returns.min() - gap, returns.max() + gap))
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=1 + panels, fontsize=9)
     figure.savefig(curves.RESULTS / out, dpi=110)
@@ -75,39 +75,30 @@ def main() -> None:
     arms = [("ca2e", "CA2E-DDPG", ""), ("no_prior", "without priors", "")]
     curves.plot("pendulum.png", "InvertedPendulum-v5", *(
         f"invertedpendulum_{kind}_s{seed}={label}, seed {seed}{shift}" for kind, label, shift in arms for seed in (1, 2, 3)))
-    medians("pong.png", "Pong, eight actors: three of them priors, or none", {
-        "three prior actors": "gpu_pong_ca2e,h100_pong_ca2e,pong_ca2e_second",
-        "none": "h100_pong_no_prior8,pong_no_prior8",
-        "the best prior's own training": "pretrain_Pong_n-step-double-dqn"}, {"three prior actors": 1_972_000})
+    pong = {"CA2E": "gpu_pong_ca2e,h100_pong_ca2e,pong_ca2e_second", "eight nature actors": "h100_pong_no_prior8,pong_no_prior8"}
+    medians("pong.png", "Pong", {**pong, "the best prior's own training": "pretrain_Pong_n-step-double-dqn"}, {"CA2E": 1_972_000})
     medians("pong_uniform.png", "Pong: prioritized or uniform sampling", {
-        "three prior actors": "gpu_pong_ca2e,h100_pong_ca2e,pong_ca2e_second",
-        "none": "h100_pong_no_prior8,pong_no_prior8",
-        "three prior actors, uniform": "pong_uniform", "none, uniform": "pong_uniform_no_prior8"})
+        **pong, "CA2E, uniform": "pong_uniform", "eight nature actors, uniform": "pong_uniform_no_prior8"})
     medians("pong_spi16.png", "Pong: 8 or 16 samples an insert", {
-        "three prior actors, 8": "gpu_pong_ca2e,h100_pong_ca2e,pong_ca2e_second",
-        "none, 8": "h100_pong_no_prior8,pong_no_prior8",
-        "three prior actors, 16": "pong_spi16,pong_spi16_third",
-        "none, 16": "pong_spi16_no_prior8,pong_spi16_no_prior8_third"})
-    medians("breakout.png", "Breakout, with and without priors", {
-        "prioritized (GPU)": "h100_breakout_ca2e,gpu_breakout_ca2e,h100_breakout_no_prior8,gpu_breakout_no_prior",
-        "uniform (two cores)": "trial_breakout_ca2e_uniform_long,trial_breakout_no_prior8_uniform_long",
+        **{f"{label}, 8": arm for label, arm in pong.items()}, "CA2E, 16": "pong_spi16,pong_spi16_third",
+        "eight nature actors, 16": "pong_spi16_no_prior8,pong_spi16_no_prior8_third"})
+    medians("breakout.png", "Breakout: prioritized or uniform sampling (with and without priors)", {
+        "prioritized, on GPUs": "h100_breakout_ca2e,gpu_breakout_ca2e,h100_breakout_no_prior8,gpu_breakout_no_prior",
+        "uniform": "trial_breakout_ca2e_uniform_long,trial_breakout_no_prior8_uniform_long",
         "uniform, stopped early": "trial_breakout_ca2e_uniform,trial_breakout_no_prior8_uniform",
-        "prioritized (two cores), stopped early": "trial_breakout_ca2e_second,trial_breakout_no_prior8_second,"
-                                                  "trial_breakout_ca2e_prioritized,trial_breakout_no_prior8_prioritized",
-        "the pretrainer's n-step-double-dqn": "pretrain_Breakout_n-step-double-dqn"})
-    medians("reacher.png", "Reacher-v5, eight actors: three of them priors, or none", {
-        "three prior actors": "reacher_ca2e_150k", "none": "reacher_no_prior8_150k",
-        "three prior actors, --n-step 1": "reacher_ca2e_onestep_150k",
-        "none, --n-step 1": "reacher_no_prior8_onestep_150k"})
-    medians("hopper.png", "Hopper-v5, eight actors: three of them priors, or none", {
-        "three prior actors": "hopper_ca2e_300k", "none": "hopper_no_prior8_300k"})
-    medians("hopper_early.png", "Hopper-v5, eight new seeds of each arm", {
-        "three prior actors": "hopper_ca2e_new", "none": "hopper_no_prior8_new"})
+        "prioritized, stopped early": "trial_breakout_ca2e_second,trial_breakout_no_prior8_second,"
+                                      "trial_breakout_ca2e_prioritized,trial_breakout_no_prior8_prioritized"})
+    medians("reacher.png", "Reacher-v5", {
+        "CA2E": "reacher_ca2e_150k", "eight nature actors": "reacher_no_prior8_150k",
+        "CA2E, --n-step 1": "reacher_ca2e_onestep_150k", "eight nature actors, --n-step 1": "reacher_no_prior8_onestep_150k"})
+    hopper = {"CA2E": "hopper_ca2e_300k", "eight nature actors": "hopper_no_prior8_300k"}
+    medians("hopper.png", "Hopper-v5", hopper)
+    medians("hopper_early.png", "Hopper-v5, the beginning", {
+        "CA2E": "hopper_ca2e_new", "eight nature actors": "hopper_no_prior8_new"})
     medians("rivals.png", "Hopper-v5: CA2E, and stable-baselines3 as it comes", {
-        "CA2E, three prior actors": "hopper_ca2e_300k", "eight nature actors": "hopper_no_prior8_300k",
-        "TD3 (one stopped at 200,000)": "rival_td3_Hopper-v5", "PPO": "rival_ppo_Hopper-v5"})
-    medians("teacher.png", "Hopper-v5: the learner also imitates the best prior (2,757), or does not", {
-        "with a teacher": "hopper_distill", "CA2E": "hopper_ca2e_300k", "eight nature actors": "hopper_no_prior8_300k"})
+        "CA2E": "hopper_ca2e_300k", "TD3 (one stopped at 200,000)": "rival_td3_Hopper-v5", "PPO": "rival_ppo_Hopper-v5"})
+    medians("teacher.png", "Hopper-v5: with the best prior (2,757) as a teacher, too", {
+        **hopper, "with a teacher": "hopper_distill"})
     curves.plot("pong_two_cores.png", "Pong, on two cores", "pong_ca2e_s1=CA2E-DQN, seed 1=1972000",
                 "pong_ca2e_s2=CA2E-DQN, seed 2=1972000", "pong_ca2e_second_s1=CA2E-DQN, seed 1, second edition=1972000",
                 *(f"pong_distill_s{seed}=with a teacher, seed {seed}=1972000" for seed in (1, 2, 3)),
