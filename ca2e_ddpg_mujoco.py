@@ -300,21 +300,21 @@ class LocalBuffer:
 class SumTree:
     """A binary tree over priorities whose inner nodes hold the sum of their children; methods take arrays."""
     def __init__(self, capacity: int):
-        self.leaves = 1 << (capacity - 1).bit_length()  # slot i is node leaves + i, the root node 1
-        self.nodes = np.zeros(2 * self.leaves)
+        self.depth = (capacity - 1).bit_length()  # steps from the root, node 1, to a leaf
+        self.leaves, self.nodes = 1 << self.depth, np.zeros(2 << self.depth)  # slot i is node leaves + i
 
     def set(self, slots: np.ndarray, priorities: np.ndarray | float) -> None:
         """Replaces the priorities of slots; where a slot comes twice, the last one counts."""
         nodes = slots + self.leaves
         self.nodes[nodes] = priorities
-        while nodes.size and nodes[0] > 1:
+        for _ in range(self.depth):
             nodes = nodes >> 1
             self.nodes[nodes] = self.nodes[2 * nodes] + self.nodes[2 * nodes + 1]
 
     def find(self, values: np.ndarray) -> np.ndarray:
         """The slots at which the running sum of priorities first exceeds values, each within [0, total)."""
         nodes, values = np.ones(len(values), np.int64), values.copy()
-        while nodes.size and nodes[0] < self.leaves:
+        for _ in range(self.depth):
             nodes = 2 * nodes
             left_sums = self.nodes[nodes]
             go_right = (values >= left_sums) & (self.nodes[nodes + 1] > 0)  # never into an empty branch

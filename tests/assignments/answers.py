@@ -305,7 +305,7 @@ for phrase, edit in {
     "These are node numbers": ("return nodes - self.leaves", "return nodes"),
     "never go into a branch whose sum is 0": ("(values >= left_sums) & (self.nodes[nodes + 1] > 0)", "values >= left_sums"),
     "Below the left child's sum, go left": ("values >= left_sums", "values < left_sums"),
-    "this crashes then": ("while nodes.size and nodes[0]", "while nodes[0]"),
+    "this crashes then": ("for _ in range(self.depth)", "while nodes[0] < self.leaves"),
 }.items():
     wrong("sum_tree", DDPG, phrase, edit)
 LOOP = """
@@ -752,7 +752,7 @@ wrong("n_step_return", BOTH, "a whole number is meant", ("total, discount, k = 0
 wrong("sum_tree", DDPG, "rounded, to float32 perhaps", ("values.copy()", "values.astype(np.float32)"))
 wrong("sum_tree", DDPG, "at the root is not enough", ("(values >= left_sums) & (self.nodes[nodes + 1] > 0)", "values >= left_sums"),
       ("values.copy()", "np.minimum(values, np.nextafter(self.nodes[1], 0))"))
-wrong("sum_tree", DDPG, "the walk stopped too early", ("nodes[0] < self.leaves", "2 * nodes[0] < self.leaves"))
+wrong("sum_tree", DDPG, "the walk stopped too early", ("range(self.depth)", "range(self.depth - 1)"))
 ANSWERS.append(Answer("soft_update", DDPG, "source.requires_grad_(False)\nfor t, s in zip(target.parameters(), source.parameters()):\n"
                       "    t.lerp_(s, tau)", "switched off the source's gradients"))
 wrong("surpassed", DDPG, "looks only at the newest", ("for r in evaluations]", "for r in evaluations[-3 * patience :]]"))
