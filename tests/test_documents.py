@@ -193,9 +193,9 @@ def test_the_results_in_the_readme_are_those_of_the_curves(task, arm, other, lev
 
 @pytest.mark.parametrize("row, arm, other, runs, start", [
     ("Reacher, 150,000 | 5 and 5", "reacher_ca2e_150k", "reacher_no_prior8_150k", (5, 5), 10_000),
-    ("Hopper, the first 95,000 | 8 and 8, named", "hopper_ca2e_new", "hopper_no_prior8_new", (8, 8), 5_000),
+    ("Hopper, the first 95,000 | 8 and 8, all after the test was named", "hopper_ca2e_new", "hopper_no_prior8_new", (8, 8), 5_000),
     ("Hopper, 300,000 (p from 50,000 on) | 5 and 5", "hopper_ca2e_300k", "hopper_no_prior8_300k", (5, 5), 50_000),
-    ("Pong, 250,000 | 3 and 4, the last 2 named", "pong_ca2e_second", "pong_no_prior8", (3, 4), 26_000),
+    ("Pong, 250,000 | 3 and 4, the last 2 after it was named", "pong_ca2e_second", "pong_no_prior8", (3, 4), 26_000),
     ("InvertedPendulum, 30,000 | 5 and 5", "invertedpendulum_ca2e_second", "invertedpendulum_no_prior8_second", (5, 5), 0)])
 def test_so_is_the_first_table_of_the_report(row, arm, other, runs, start):
     found = compare.compare(arm, other, [], start)
@@ -241,12 +241,12 @@ def test_so_is_the_start_of_hopper():
 
 def test_so_is_reacher_with_one_step_returns():
     arms = "reacher_ca2e_onestep_150k", "reacher_no_prior8_onestep_150k"
-    whole, late = (compare.compare(*arms, [-6], start) for start in (10_000, 100_000))
+    whole, late, all_five = (compare.compare(*arms, [-6], start) for start in (10_000, 100_000, 0))
     ten, all_ten = (compare.compare(*(f"{arm},trial_{arm[:-5]}" for arm in arms), [], start, by_seed=True) for start in (10_000, 0))
     assert [len(means) for means in ten["means"]] == [5, 5] and 1000 * round(ten["end"] / 1000) == 60_000
     assert [len(means) for means in whole["means"]] == [5, 5] and min(whole["means"][0]) > max(whole["means"][1])
-    assert (f"priors seem to help to 60,000 steps (ten runs, p = {ten['p']:.2f}; with the first evaluation {all_ten['p']:.2f}), "
-            f"from 100,000 on p is {late['p']:.2f} (five runs)") in REPORT
+    assert (f"p is {whole['p']:.3f} to 150,000 steps (five runs of each; with the first evaluation {all_five['p']:.2f}), "
+            f"{ten['p']:.2f} to 60,000 (ten; {all_ten['p']:.2f}), {late['p']:.2f} from 100,000 on (five)") in REPORT
 
 
 def test_so_is_breakout_with_uniform_sampling():
@@ -273,7 +273,7 @@ def test_so_is_breakout_with_uniform_sampling():
     (two, four) = long["means"]
     assert len(four) == 4 and f"means of {two[0]:.1f} and {two[1]:.1f}, the four prioritized ones" in text
     assert f"{min(four):.1f} to {max(four):.1f}: p = {long['p']:.2f}, the least" in text
-    assert f"on Breakout it may be better later (p = {long['p']:.2f})" in " ".join(README.split("## Results")[1].split())
+    assert f"on Breakout perhaps better later (p = {long['p']:.2f} over runs)" in " ".join(README.split("## Results")[1].split())
 
 
 def together(found):
@@ -319,7 +319,7 @@ def test_so_are_sixteen_samples_an_insert_on_pong():
     one, seeds, least = together(by_seed)
     assert seeds == [20, 35] and least and together(own) == (one, seeds, least)
     assert f"p = {one:.3f} over means of each seed, the least again, and the same on two cores alone" in report
-    assert f"**Pong is faster in steps** (p = {one:.3f}, both arms together: shuffled only among" in REPORT
+    assert f"**Pong is faster in steps** (p = {one:.3f}, on two cores alone, too; both arms together: shuffled only among" in REPORT
     assert f"`--samples-per-insert 16` saves Pong steps (p = {one:.3f}, both arms together)" in " ".join(README.split())
     (one, two), (three, four) = compare.compare("pong_spi16", "pong_spi16_no_prior8", [], 26_000, 175_000)["means"]
     assert min(one, two) > max(three, four)
@@ -377,7 +377,7 @@ def test_so_is_pong_with_and_without_priors():
     assert [len(means) for means in own["means"]] == [3, 4]
     seeds = compare.compare(*arms, [], 26_000, by_seed=True)
     assert [len(means) for means in seeds["means"]] == [3, 4] and f"{own['p']:.2f}" == f"{seeds['p']:.2f}" == "0.09"
-    assert "**Pong**: priors may help (p = 0.09, on two cores and over seeds)" in results
+    assert "**Pong**: priors may help (p = 0.09; with the GPU runs the same)" in results
     # shuffled only within a machine: the H100's one run of each arm; two cores' three against four
     (one, two, three, h100, a, b, c), (h100_none, *none) = found["means"]
     cores = [a, b, c, *none]
@@ -391,7 +391,7 @@ def test_so_is_pong_with_and_without_priors():
             and f"Were each run a seed, it would be {found['p']:.3f}" in report)
     files = [ROOT / f"benchmark/results/h100_breakout_{arm}_s1.csv" for arm in ("ca2e", "no_prior8")]
     final = [list(csv.DictReader(file.read_text().splitlines()))[-1]["greedy_mean"] for file in files]
-    assert f"one seed each: {final[0]} with priors, {final[1]} without" in results
+    assert f"one GPU run each: {final[0]} with priors, {final[1]} without" in results
 
 
 ALL, TD3, HOPPER = (0, None), "rival_td3_Hopper-v5", ("hopper_ca2e_300k", "hopper_no_prior8_300k")
