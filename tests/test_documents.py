@@ -363,6 +363,16 @@ def test_so_is_reacher_with_a_teacher_to_100_000_steps():
     assert "-5 is reached at a median of 45,000 steps, -4 never;" in text
 
 
+@pytest.mark.parametrize("task, start, end, digits, claim", [
+    ("hopper", 5_000, 55_000, 0, "55,000 steps {0}, {1}, {2}, {3} and {4}, beside {5}, {6}, {7}, {8} and {9} with them: no gain"),
+    ("reacher", 10_000, 60_000, 2, "means {0}, {1}, {2}, {3} and {4}: nor is a gain by prior actors shown here (p = {p:.2f};")])
+def test_so_is_the_teacher_without_prior_actors(task, start, end, digits, claim):
+    found = compare.compare(f"{task}_teacher", f"{task}_distill", [], start, end)
+    details, means = " ".join((ROOT / "benchmark/details.md").read_text().split()), [f"{mean:,.{digits}f}" for mean in sum(found["means"], [])]
+    assert claim.format(*means, p=found["p"]) in details
+    assert re.search(rf"prior actors are not shown to help \(five seeds each: .*{found['p']:.2f}", REPORT)
+
+
 def test_so_is_pong_with_and_without_priors():
     arms = "gpu_pong_ca2e,h100_pong_ca2e,pong_ca2e_second", "pong_no_prior8,h100_pong_no_prior8"
     priors, none = ([compare.reached(curve, 18) for curve in compare.curves(arm)] for arm in arms)
