@@ -308,6 +308,7 @@ for phrase, edit in {
     "this crashes then": ("for _ in range(self.depth)", "while nodes[0] < self.leaves"),
 }.items():
     wrong("sum_tree", DDPG, phrase, edit)
+wrong("sum_tree", DDPG, "It changed the tree", ("left_sums = self.nodes[nodes]", "left_sums = self.nodes[nodes]\n    self.nodes[1] += 0.5"))
 LOOP = """
     slots = []
     for value in values:
@@ -335,6 +336,17 @@ right("sum_tree", DDPG, """
                 node += 1
         slots[i] = node - self.leaves
     return slots
+""")
+right("sum_tree", DDPG, """
+    values = values % self.nodes[1]  # a value equal to the total begins anew, from the left
+    nodes = np.ones(len(values), np.int64)
+    for _ in range(self.depth):
+        nodes = 2 * nodes
+        left = self.nodes[nodes]
+        right = (values >= left) & (self.nodes[nodes + 1] > 0)
+        values = values - left * right
+        nodes = nodes + right
+    return nodes - self.leaves
 """)
 right("sum_tree", DQN, """
     def descend(node, rest, which):  # all values that came to this node, together
@@ -419,6 +431,60 @@ right("soft_update", DQN, """
     new = dict(source.named_parameters())
     mixed = {name: (1 - tau) * old + tau * new[name] for name, old in target.named_parameters()}
     target.load_state_dict(mixed, strict=False)
+""")
+
+# --------------------------------------------------------------------------------------------------- receive
+CHECK = 'if found % 2 == 0 and board["version"] == found:'
+for phrase, edit in {
+    "The version was odd": (CHECK, 'if board["version"] == found:'),
+    "The learner began to write during the copy": (CHECK, "if found % 2 == 0:"),
+    "the version is even before and after it": (CHECK, 'if found % 2 == 0 and board["version"] % 2 == 0:'),
+    "right after the check": ("board[name].copy()", "board[name]"),
+    'Asked for "average", it copied another network': ("board[name]", 'board["newest"]'),
+    "It copied a version that it had already": ('!= version:', ">= 0:"),
+    "the caller gives it back the next time": ("        return found", "        return version"),
+    "It gave up while the learner wrote": ("    time.sleep(0.001)", "    return version"),
+    "in the order of network.parameters()": ("vector, network.parameters())", "vector.flip(0), network.parameters())"),
+}.items():
+    wrong("receive", BOTH, phrase, edit)
+wrong("receive", DDPG, "It waits for ever", ('while (found := int(board["version"])) != version:', 'found = int(board["version"])\nwhile found != version:'))
+ANSWERS.append(Answer("receive", DQN, """
+while True:
+    found = int(board["version"])
+    if found == version:
+        return version
+    numbers = torch.from_numpy(board[name])  # no copy
+    if found % 2 == 0 and board["version"] == found:
+        nn.utils.vector_to_parameters(numbers.clone(), network.parameters())
+        return found""".strip(), "right after the check"))
+ANSWERS.append(Answer("receive", DDPG, 'copy = board.copy()\nreturn int(copy["version"])', "It copied the whole board at once"))
+right("receive", DDPG, """
+    while True:
+        before, start = int(board["version"]), 0
+        if before == version:
+            return version
+        if before % 2 == 1:
+            time.sleep(0.01)
+            continue
+        with torch.no_grad():  # straight into the network; it is used only once it is whole
+            for tensor in network.parameters():
+                part = board[name][start:start + tensor.numel()]
+                tensor.copy_(torch.from_numpy(part).view_as(tensor))
+                start += tensor.numel()
+        if int(board["version"]) == before:
+            return before
+""")
+right("receive", DQN, """
+    while version != board["version"]:
+        first, numbers, second = board["version"], np.array(board[name]), board["version"]
+        if first == second and not first & 1:
+            state, start = network.state_dict(), 0
+            for key, tensor in network.named_parameters():
+                state[key] = torch.tensor(numbers[start:start + tensor.numel()]).reshape(tensor.shape)
+                start += tensor.numel()
+            network.load_state_dict(state)
+            return first
+    return version
 """)
 
 # ----------------------------------------------------------------------------------------------------- actor
@@ -570,6 +636,10 @@ for script, old, new in ((DDPG, "ActorCritic(env), Actor(env)", "ActorCritic(env
                          (DQN, "states, _ = env.reset(seed=int(rng.integers(2**31)))", "states, info = env.reset(seed=int(rng.integers(2**31)))\nlives = info['lives'][0]")):
     ANSWERS.append(Answer("actor", script, "", None, ((old, new),)))
 wrong("actor", DDPG, "0.3 is right", ("* (high - low) / 2", "* high"))
+wrong("actor", DDPG, "0.5 is right", ("* (high - low) / 2", "* (high[0] - low[0]) / 2"))
+wrong("actor", DDPG, "each joint has bounds of its own", ("low, high = env.single_action_space.low, env.single_action_space.high",
+      "low, high = env.single_action_space.low, env.single_action_space.high\nfirst = low[0], high[0]"),
+      ("len(low), np.float32), low, high)", "len(low), np.float32), *first)"))
 for phrase, edit in {
     "the game gave 1, 2, -3, 4, 5, and DQN": ("np.clip(rewards[0], -1, 1), terminated", "np.clip(rewards[0], 0, 1), terminated"),
     "draw from all": ("int(rng.integers(env.single_action_space.n))", "int(rng.integers(env.single_action_space.n - 1))"),
@@ -584,6 +654,9 @@ wrong("learner", DDPG, "In a round without a batch allowed_step was not told", (
 for script, new in ((DDPG, "torch.cat(td_errors).abs().numpy(force=True)"), (DQN, "torch.cat(td_errors).abs().numpy(force=True)"), (
         DDPG, "torch.zeros(slots.size, device=agent.device).copy_(torch.cat(td_errors).abs()).cpu().numpy()")):
     ANSWERS.append(Answer("learner", script, "", None, (("torch.cat(td_errors).abs().cpu().numpy()", new),)))
+for script in BOTH:  # right: one dict, kept up to date; the log writes it at once
+    ANSWERS.append(Answer("learner", script, "", None, (("td_error, metrics = agent.update(batch, progress[\"global_step\"])",
+        "td_error, new = agent.update(batch, progress[\"global_step\"])\n        metrics.update(new)"),)))
 wrong("learner", DDPG, "an array of numpy is meant", (".abs().cpu().numpy()", ".abs().cpu()"))
 wrong("learner", BOTH, "which real actors filled, and the real agent.] RuntimeError", ("columns = map(torch.from_numpy, gather(store, *row, args))", "columns = (torch.from_numpy(column).double() for column in gather(store, *row, args))"))
 SAMPLE = "replay.sample(slots.ravel(), counts.ravel(), priorities)"

@@ -11,6 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
+if os.name == "nt":
+    sys.exit("error: on Windows this runs in WSL; tests/assignments/README.md says how")
+
 ROOT = Path(__file__).parents[2]
 DQN, DDPG = "ca2e_dqn_atari.py", "ca2e_ddpg_mujoco.py"
 
@@ -31,6 +34,7 @@ CONCEPTS = {
     "sum_tree": both("SumTree.find"),
     "first_priorities": both("first_priorities", DQN),
     "soft_update": both("soft_update"),
+    "receive": both("receive"),
     "actor": both("actor"),
     "learner": both("learner"),
 }

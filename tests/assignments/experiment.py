@@ -49,6 +49,8 @@ EXPERIMENTS = {
         "good": ([], ["--prior-dir", "PRIOR:n-step-ddpg"])}),
     "priorities": Experiment("Does prioritized replay pay on an easy task?", PENDULUM, 900, {
         "prioritized": ([], []), "uniform": ([], ["--per-alpha", "0"])}),
+    "lag": Experiment("How old may the network be that the actors play? Published every 10, 300, 1,000 updates.", PENDULUM, 900, {
+        "every10": ([], []), "every300": ([], ["--publish-frequency", "300"]), "every1000": ([], ["--publish-frequency", "1000"])}),
     "retirement": Experiment("alpha = 1.5 asks for much more than the prior's return. What does the rule as the paper prints "
                              "it, r >= alpha rbar, ask for where returns are negative?", REACHER, -7, {"literal": (LITERAL, []), "mended": ([], [])}),
 }

@@ -27,8 +27,8 @@ class Game:
         shape = (4, 1, 1) if atari else (1, 1)
         self.shape, self.fire = shape, 3
         self.single_observation_space = gym.spaces.Box(0, 9999, shape)
-        # in DDPG: two joints, half of the range is 3
-        self.single_action_space = gym.spaces.Discrete(4) if atari else gym.spaces.Box(-1, 5, (2,))
+        # in DDPG: two joints; half of their ranges are 3 and 5
+        self.single_action_space = gym.spaces.Discrete(4) if atari else gym.spaces.Box(np.float32([-1, -3]), np.float32([5, 7]))
         self.num_envs = 1
         self.action_space = gym.vector.utils.batch_space(self.single_action_space, 1)
 
@@ -66,7 +66,7 @@ class Policy(torch.nn.Module):
 
     def __init__(self, env=None):
         super().__init__()
-        self.action, self.env, self.scale = 0, env, torch.full((2,), 3.0)
+        self.action, self.env, self.scale = 0, env, torch.tensor([3.0, 5.0])
         self.weight = torch.nn.Parameter(torch.ones(()))  # so that the actions need a gradient, as a network's do
 
     def forward(self, states):
@@ -306,7 +306,7 @@ def test_prior(student):
     actions = {action for game, t, action in seen.env.actions if not (is_dqn(student) and t == 2)}
     assert actions == {2.0}, (
         f"Without noise it played the actions {actions}; {{2}} is right, the prior's"
-        + ("." if is_dqn(student) else " (the bounds are -1 and 5)."))
+        + ("." if is_dqn(student) else " (within its bounds)."))
     assert all(block.is_prior for block in seen.deliveries), "A prior's steps were delivered as a nature actor's."
     assert all(block.network.action != 0 for block in seen.deliveries), (
         "The priorities were computed by a network that never received the learner's weights: a prior actor, too, must receive "
@@ -345,7 +345,9 @@ def test_exploration(student):
     seen, quiet = play(student, 12, noise=1.0), play(student, 12, prior="a.pt", noise=1.0)
     actions = {action for game, t, action in seen.env.actions if not (is_dqn(student) and t == 2)}
     assert len(actions) > 1, "With full exploration a nature actor still played nothing but its network's action."
-    assert all(-1 <= action <= 5 for action in actions), "Noise took an action out of its bounds: clip it."
+    if not is_dqn(student):
+        lowest, highest = np.min(seen.env.played, 0), np.max(seen.env.played, 0)
+        assert (lowest >= [-1, -3]).all() and (highest <= [5, 7]).all(), "Noise took an action out of its bounds: clip it."
     assert all(np.allclose(one, other) for one, other in zip(seen.stored, seen.env.played)), (
         "The action stored is not the one that was played: exploration, and FIRE, belong to it.")
     assert {asked[0] for asked in seen.asked} == {6}, (
@@ -391,15 +393,19 @@ def test_exploration(student):
             f"epsilon_of was asked with the global steps {steps[:4]}; [40, 50, 60, 70] is right: epsilon falls with the "
             "steps of all actors, so ask before each block.")
         return
-    noise = np.array([action - 1 for action in play(student, 60, noise=0.1).env.played])  # sigma 0.1 of 3
+    noise = np.array([action - 1 for action in play(student, 60, noise=0.1).env.played])  # sigma 0.1 of 3 and of 5
     assert abs(np.corrcoef(noise.T)[0, 1]) < 0.5, "Both joints got the same noise: each has its own."
     assert abs(np.corrcoef(noise[1:, 0], noise[:-1, 0])[0, 1]) < 0.4, (
         "The noise stays from step to step: draw it anew (Gaussian, not Ornstein-Uhlenbeck).")
     prior = np.array([action - 2 for action in play(student, 60, prior="a.pt", prior_noise=0.1).env.played])
-    for who, deviation in (("", noise.std()), ("prior's ", prior.std())):
-        assert 0.22 < deviation < 0.4, (
-            f"With sigma 0.1 and actions from -1 to 5 the {who}noise's standard deviation is {deviation:.2f}; 0.3 is right: "
-            "Gaussian, 1 is half of the actions' range, whatever the action.")
+    for who, deviations in (("", noise.std(0)), ("prior's ", prior.std(0))):
+        for deviation, right, bounds in zip(deviations, (0.3, 0.5), ("-1 to 5", "-3 to 7")):
+            assert 0.73 * right < deviation < 1.33 * right, (
+                f"With sigma 0.1 and actions from {bounds} the {who}noise's standard deviation is {deviation:.2f}; {right} is right: "
+                "Gaussian, 1 is half of this joint's range, whatever the action.")
+    assert lowest[1] < -1 and highest[1] > 5, (
+        f"The second joint's bounds are -3 and 7, and with much noise it stayed within {lowest[1]:.2f} and {highest[1]:.2f}: each "
+        "joint has bounds of its own.")
 
 
 def test_fire(student):

@@ -1,5 +1,6 @@
 """learner: the loop of Alg. 3, with a replay and an agent that follow a script."""
 
+import copy
 from types import SimpleNamespace
 
 import numpy as np
@@ -81,7 +82,7 @@ class Agent:
 def run(student, plan, total=140, samples_per_insert=8.0, frequency=2, calls=30, value=None, device="cpu"):
     """The student's learner until it returns, or for so many calls, and all that was seen of it."""
     seen = SimpleNamespace(published=[], answers=[], board=[], returned=False, allowed=[])
-    board = {"global_step": 100, "allowed_step": -1}
+    (board,) = np.array([(100, -1)], [("global_step", int), ("allowed_step", int)])  # as the real one: a record
     replay, agent = Replay(plan, total), Agent(value)
     agent.device = torch.device(device)
 
@@ -104,11 +105,11 @@ def run(student, plan, total=140, samples_per_insert=8.0, frequency=2, calls=30,
         assert hasattr(loop, "__next__"), "learner is a generator: it yields after each call to the replay."
         for _ in range(calls):
             try:
-                seen.answers.append(next(loop))
+                seen.answers.append(copy.deepcopy(next(loop)))  # as the log does, which writes them at once
             except StopIteration:
                 seen.returned = True
                 break
-            seen.board.append(dict(board))
+            seen.board.append({name: int(board[name]) for name in board.dtype.names})
     finally:
         for name, fake in before.items():
             setattr(student, name, fake)
