@@ -24,7 +24,7 @@ Below "From here on no paper" are the helpers. "Deviation 4" and such point into
 
 import contextlib, copy, io, math, os, shutil, signal, sys, tempfile, threading, time, traceback
 import multiprocessing as mp
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from multiprocessing import connection, heap, managers, resource_tracker, util
 from pathlib import Path
 
@@ -73,7 +73,7 @@ class Args:
     prior_noise: float = 0.05  # sigma of the prior actors [ours: Deviation 5]
     retire_ratio: float = 1.05  # alpha: 1.05 asks for rbar + 5 % of abs(rbar) [ours: Deviation 1]
     retire_patience: int = 3  # "several times": in this many evaluations in a row [ours: Deviation 2]
-    local_buffer_size: int = 50  # steps an actor delivers at once [Ape-X]; Alg. 2's B, but (B,) is a batch
+    local_buffer_size: int = 50  # steps an actor delivers at once [Ape-X]; Alg. 2's B; in shapes B is a batch
     per_alpha: float = 0.6  # how far priorities skew the sampling, 0 is uniform [Ape-X]
     per_beta: float = 0.4  # how far importance weights correct it, 1 is fully [Ape-X]
     samples_per_insert: float = 128.0  # draws per inserted step; 0: no limit [paper silent; a batch a step]
@@ -193,17 +193,17 @@ def actor(args: Args, index: int, prior: str | None, replay, store: np.ndarray, 
     first_count, global_step, evaluations = replay.join(index)
     env, rng = make_control(args.env_id), np.random.default_rng([args.seed, index, first_count, global_step])
     low, high = env.single_action_space.low, env.single_action_space.high
-    online, prior_actor = ActorCritic(env), Actor(env)  # the learner's (for all priorities); the prior's
-    if prior:  # "given the baseline average reward rbar of current prior actor"; fills prior_actor
-        rbar = load(prior, args.env_id, network=prior_actor)["average_return"]
+    online, prior_network = ActorCritic(env), Actor(env)  # the learner's (for all priorities); the prior's
+    if prior:  # "given the baseline average reward rbar of current prior actor"; fills prior_network
+        rbar = load(prior, args.env_id, network=prior_network)["average_return"]
     buffer, version = LocalBuffer(args, store, index, first_count), -1
     states, _ = env.reset(seed=int(rng.integers(2**31)))
     episode_step, episodic_return = 0, 0.0
     while True:
-        yield global_step  # `run_child` goes on once the learner has caught up
+        yield global_step  # goes on once the learner has caught up: see `allowed_step`
         version = receive(board, "newest", online, version)  # "periodically receive network parameters"
         is_prior = bool(prior) and not surpassed(evaluations, rbar, args.retire_ratio, args.retire_patience)
-        policy = prior_actor if is_prior else online.actor  # retired: "replace ... with a new nature actor"
+        policy = prior_network if is_prior else online.actor  # retired: "replace ... with a new nature actor"
         sigma = (args.prior_noise if is_prior else noise_of(index, args)) * (high - low) / 2
         while len(buffer.steps) < args.local_buffer_size + args.n_step:  # a block, and the n that wait
             with torch.inference_mode():
@@ -266,14 +266,14 @@ def n_step_return(rewards: list[float], terminations: list[bool], gamma: float) 
 
 
 class LocalBuffer:
-    """LocalBuffer of Alg. 2: collects an actor's steps and delivers B of them at once, with priorities; each
+    """LocalBuffer of Alg. 2: collects an actor's steps and delivers a block at once, with priorities; each
     step's frame goes into the store right away, as record number `count` of the actor's own ring of slots."""
     def __init__(self, args: Args, store: np.ndarray, index: int, first_count: int):
         self.args, self.store, self.index, self.count = args, store, index, first_count
         self.steps, self.episodes = [], []  # not delivered yet; an episode is (return, length)
 
     def append(self, state, action, reward, terminated: bool, episode_step: int, final: bool = False) -> None:
-        """Alg. 1, "store (s_t, a_t, r_{t+1}, s_{t+1})"; s_{t+1} comes with the next call; final: it alone."""
+        """Alg. 1, "store (s_t, a_t, r_{t+1}, s_{t+1})"; s_{t+1} comes next; final: no step, a state alone."""
         record = self.store[self.index * self.args.ring_size + self.count % self.args.ring_size]
         record["count"] = self.count  # first: a reader sees by it that the rest is being overwritten
         record["frame"], record["action"], record["episode_step"] = state[-1], action, episode_step
@@ -329,16 +329,16 @@ def importance_weights(priorities: np.ndarray, beta: float) -> np.ndarray:
 
 
 def batches_due(inserted: int, sampled: int, args: Args) -> int:
-    """The rate limit on the learner (Deviation 22): how many batches it may take in this call."""
+    """The rate limit on the learner (Deviation 22): batches for this call, some 1/4 of the replay at most."""
     if inserted < args.learning_starts:
         return 0
-    most = min(BATCHES_PER_CALL, 1 + min(inserted, args.capacity) // (4 * args.batch_size))  # 1/4 of replay
+    most = min(BATCHES_PER_CALL, 1 + min(inserted, args.capacity) // (4 * args.batch_size))
     due = (args.samples_per_insert * (inserted - args.learning_starts) - sampled) // args.batch_size
     return most if args.samples_per_insert == 0 else int(min(most, max(0, due)))
 
 
 def allowed_step(start_step: int, sampled: int, args: Args) -> int:
-    """The same for actors: the last step at which a block may begin, with slack, or both could wait."""
+    """The same for actors: the last step at which a block may begin. Without slack both sides could wait."""
     if args.samples_per_insert == 0:
         return args.total_timesteps - 1
     slack = args.samples_per_insert * args.local_buffer_size + BATCHES_PER_CALL * args.batch_size
@@ -362,7 +362,7 @@ class PrioritizedReplay:
             return self.next_counts[index], self.progress["global_step"], self.progress["evaluations"]
 
     def add(self, index: int, next_count: int, counts, priorities, is_prior, episodes) -> tuple[int, list]:
-        """Alg. 2, an actor's block: counts, priorities (m,); returns (global step, evaluations so far)."""
+        """Alg. 2, an actor's block: counts, priorities (m,), its next count -> global step, evaluations."""
         with self.lock:
             slots = index * self.args.ring_size + counts % self.args.ring_size
             self.counts[slots] = counts
@@ -456,7 +456,7 @@ class DDPG:
 
 
 def learner(args: Args, agent, replay, store: np.ndarray, board: np.void):
-    """Alg. 3, until all updates due are made; yields progress, events, metrics, updates just made."""
+    """Alg. 3, until all steps and updates due are done; yields progress, events, metrics, updates made."""
     slots, counts, priorities, metrics = np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0), {}
     start_step, sampled = int(board["global_step"]), 0
     while True:
@@ -475,7 +475,7 @@ def learner(args: Args, agent, replay, store: np.ndarray, board: np.void):
                 publish(board, agent.online, agent.average)
         priorities = torch.cat(td_errors).abs().cpu().numpy() if td_errors else np.zeros(0)
         if not (priorities < 1e18).all():  # so that its square is finite in float32
-            sys.exit(f"error: the loss of update {agent.updates:,} is not finite; lower the learning rate")
+            sys.exit(f"error: the loss is not finite, by update {agent.updates:,}; lower the learning rate")
         yield progress, events, metrics, len(td_errors)
         if board["global_step"] >= args.total_timesteps and (not td_errors or args.samples_per_insert == 0):
             return
@@ -532,7 +532,7 @@ def publish(board: np.void, online: nn.Module, average: nn.Module) -> None:
 
 
 def receive(board: np.void, name: str, network: nn.Module, version: int) -> int:
-    """Copies the board's network of that name, if newer than version; returns the version it then has."""
+    """Copies the board's network of that name (of equal size) if newer than version; returns its version."""
     while (found := int(board["version"])) != version:
         vector = torch.from_numpy(board[name].copy()).view(sum(p.numel() for p in network.parameters()))
         if found % 2 == 0 and board["version"] == found:  # nobody wrote during the copy
@@ -664,7 +664,7 @@ class Log:
         self.writer.add_text("args", "\n".join(f"    {name:28}{value}" for name, value in vars(args).items()))
 
     def __call__(self, progress: dict, events: list, metrics: dict, updates: int) -> None:
-        """Writes the events of one call to the replay; every LOG_SECONDS also losses and rates."""
+        """Logs what a round of `learner` yields: events at once, losses and rates every LOG_SECONDS."""
         write, step, evaluations = self.writer.add_scalar, progress["global_step"], progress["evaluations"]
         acting = [(path, rbar) for path, rbar in self.priors if not surpassed(
             evaluations, rbar, self.args.retire_ratio, self.args.retire_patience)]
@@ -717,7 +717,7 @@ def parse() -> Args:
     """The settings: those of the run of --resume, or the task of --evaluate, but for flags given anew."""
     args = tyro.cli(Args)
     if args.evaluate:
-        args = replace(args, env_id=load(args.evaluate)["env_id"])
+        args.env_id = load(args.evaluate)["env_id"]
     if args.resume:
         saved = {**load(f"{args.resume}/agent.pt")["args"], "resume": args.resume}
         args = Args(**{name: saved.get(name, value) for name, value in vars(args).items()})
@@ -767,8 +767,8 @@ def main(args: Args) -> None:
     print(f"{run} from step {board['global_step']:,} | learner on {device} | short runs: README", flush=True)
     works = [(actor, None)] * args.num_nature_actors + [(actor, f) for f, _ in priors] + [(evaluator, None)]
     try:
-        others = (take_turns if args.sync else run_processes)(args, works, progress, *memory)
-        for progress, events, metrics, made in learner(args, agent, next(others), store, board):
+        workers = (take_turns if args.sync else run_processes)(args, works, progress, *memory)
+        for progress, events, metrics, made in learner(args, agent, next(workers), store, board):
             log(progress, events, metrics, agent.updates)
             if stop or time.monotonic() - saved_at > SAVE_SECONDS:
                 save_agent(args, run / "agent.pt", agent, progress)
@@ -776,10 +776,10 @@ def main(args: Args) -> None:
             if stop:
                 print(f"\nstopped and saved; go on with `python {sys.argv[0]} --resume {run}`")
                 sys.exit(128 + stop[0])
-            next(others)  # starts the killed again; --sync: each does a block
+            next(workers)  # starts the killed again; --sync: each does a block
             time.sleep(0.0 if made or args.sync else 0.01)  # the rate limit holds the learner
     except (EOFError, ConnectionError) as error:
-        sys.exit(f"error: the replay's manager is gone, or who reads this ({error!r:.40}); --resume {run}")
+        sys.exit(f"error: the manager, or who reads this output, is gone ({error!r:.40}); --resume {run}")
     finally:
         for child in mp.active_children():
             child.kill()  # none holds anything that a kill could harm

@@ -25,7 +25,7 @@ Below "From here on no paper" are the helpers. "Deviation 4" and such point into
 import contextlib, copy, io, os, shutil, signal, sys, tempfile, threading, time, traceback
 import multiprocessing as mp
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from multiprocessing import connection, heap, managers, resource_tracker, util
 from pathlib import Path
 
@@ -76,7 +76,7 @@ class Args:
     prior_epsilon: float = 0.01  # epsilon of the prior actors [ours: Deviation 5]
     retire_ratio: float = 1.05  # alpha: 1.05 asks for rbar + 5 % of abs(rbar) [ours: Deviation 1]
     retire_patience: int = 3  # "several times": in this many evaluations in a row [ours: Deviation 2]
-    local_buffer_size: int = 50  # steps an actor delivers at once [Ape-X]; Alg. 2's B, but (B,) is a batch
+    local_buffer_size: int = 50  # steps an actor delivers at once [Ape-X]; Alg. 2's B; in shapes B is a batch
     per_alpha: float = 0.6  # how far priorities skew the sampling, 0 is uniform [Ape-X]
     per_beta: float = 0.4  # how far importance weights correct it, 1 is fully [Ape-X]
     samples_per_insert: float = 8.0  # draws per inserted step; 0: no limit [paper silent; DQN: 32 per 4 = 8]
@@ -91,7 +91,7 @@ class Args:
 
 # ------------------------------------------------------------------------------------------------ Environment
 def make_atari(env_id: str, num_envs: int = 1) -> AtariVectorEnv:
-    """States (num_envs, 4, 84, 84); at first up to 29 frames, no-ops and FIRE [App. A: 30]; actions last 4.
+    """States (num_envs, 4, 84, 84). First up to 29 frames, no-ops and FIRE [App. A: 30]; then 4 an action.
 
     `terminated`: a life is lost and some are left (Deviation 18; the game may wait for FIRE); or the game is
     over, with none left. The step after its end ignores its action and returns the next game's start.
@@ -147,7 +147,7 @@ def soft_update(target: nn.Module, source: nn.Module, tau: float) -> None:
 
 # ------------------------------------------------------------------------------ Actors and evaluator (Alg. 1)
 def epsilon_of(index: int, global_step: int, args: Args) -> float:
-    """Epsilon of an actor, annealed on all steps; a retired prior's starts at min_start_e (Dev. 6)."""
+    """Epsilon of an actor, annealed on all steps; a retired prior's: from min_start_e (Deviation 6)."""
     share = 1.0 if index >= args.num_nature_actors else index / max(1, args.num_nature_actors - 1)
     start = args.start_e + share * (args.min_start_e - args.start_e)
     return start + min(1.0, global_step / args.exploration_steps) * (args.end_e - start)
@@ -171,7 +171,7 @@ def actor(args: Args, index: int, prior: str | None, replay, store: np.ndarray, 
     states, _ = env.reset(seed=int(rng.integers(2**31)))
     life_lost, episode_step, episodic_return = False, 0, 0.0
     while True:
-        yield global_step  # `run_child` goes on once the learner has caught up
+        yield global_step  # goes on once the learner has caught up: see `allowed_step`
         version = receive(board, "newest", q_network, version)  # "periodically receive network parameters"
         is_prior = bool(prior) and not surpassed(evaluations, rbar, args.retire_ratio, args.retire_patience)
         policy = prior_network if is_prior else q_network  # retired: "replace ... with a new nature actor"
@@ -248,14 +248,14 @@ def n_step_return(rewards: list[float], terminations: list[bool], gamma: float) 
 
 
 class LocalBuffer:
-    """LocalBuffer of Alg. 2: collects an actor's steps and delivers B of them at once, with priorities; each
+    """LocalBuffer of Alg. 2: collects an actor's steps and delivers a block at once, with priorities; each
     step's frame goes into the store right away, as record number `count` of the actor's own ring of slots."""
     def __init__(self, args: Args, store: np.ndarray, index: int, first_count: int):
         self.args, self.store, self.index, self.count = args, store, index, first_count
         self.steps, self.episodes = [], []  # not delivered yet; an episode is (return, length)
 
     def append(self, state, action, reward, terminated: bool, episode_step: int, final: bool = False) -> None:
-        """Alg. 1, "store (s_t, a_t, r_{t+1}, s_{t+1})"; s_{t+1} comes with the next call; final: it alone."""
+        """Alg. 1, "store (s_t, a_t, r_{t+1}, s_{t+1})"; s_{t+1} comes next; final: no step, a state alone."""
         record = self.store[self.index * self.args.ring_size + self.count % self.args.ring_size]
         record["count"] = self.count  # first: a reader sees by it that the rest is being overwritten
         record["frame"], record["action"], record["episode_step"] = state[-1], action, episode_step
@@ -311,16 +311,16 @@ def importance_weights(priorities: np.ndarray, beta: float) -> np.ndarray:
 
 
 def batches_due(inserted: int, sampled: int, args: Args) -> int:
-    """The rate limit on the learner (Deviation 22): how many batches it may take in this call."""
+    """The rate limit on the learner (Deviation 22): batches for this call, some 1/4 of the replay at most."""
     if inserted < args.learning_starts:
         return 0
-    most = min(BATCHES_PER_CALL, 1 + min(inserted, args.capacity) // (4 * args.batch_size))  # 1/4 of replay
+    most = min(BATCHES_PER_CALL, 1 + min(inserted, args.capacity) // (4 * args.batch_size))
     due = (args.samples_per_insert * (inserted - args.learning_starts) - sampled) // args.batch_size
     return most if args.samples_per_insert == 0 else int(min(most, max(0, due)))
 
 
 def allowed_step(start_step: int, sampled: int, args: Args) -> int:
-    """The same for actors: the last step at which a block may begin, with slack, or both could wait."""
+    """The same for actors: the last step at which a block may begin. Without slack both sides could wait."""
     if args.samples_per_insert == 0:
         return args.total_timesteps - 1
     slack = args.samples_per_insert * args.local_buffer_size + BATCHES_PER_CALL * args.batch_size
@@ -344,7 +344,7 @@ class PrioritizedReplay:
             return self.next_counts[index], self.progress["global_step"], self.progress["evaluations"]
 
     def add(self, index: int, next_count: int, counts, priorities, is_prior, episodes) -> tuple[int, list]:
-        """Alg. 2, an actor's block: counts, priorities (m,); returns (global step, evaluations so far)."""
+        """Alg. 2, an actor's block: counts, priorities (m,), its next count -> global step, evaluations."""
         with self.lock:
             slots = index * self.args.ring_size + counts % self.args.ring_size
             self.counts[slots] = counts
@@ -439,7 +439,7 @@ class DQN:
 
 
 def learner(args: Args, agent, replay, store: np.ndarray, board: np.void):
-    """Alg. 3, until all updates due are made; yields progress, events, metrics, updates just made."""
+    """Alg. 3, until all steps and updates due are done; yields progress, events, metrics, updates made."""
     slots, counts, priorities, metrics = np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0), {}
     start_step, sampled = int(board["global_step"]), 0
     while True:
@@ -458,7 +458,7 @@ def learner(args: Args, agent, replay, store: np.ndarray, board: np.void):
                 publish(board, agent.online, agent.average)
         priorities = torch.cat(td_errors).abs().cpu().numpy() if td_errors else np.zeros(0)
         if not (priorities < 1e18).all():  # so that its square is finite in float32
-            sys.exit(f"error: the loss of update {agent.updates:,} is not finite; lower the learning rate")
+            sys.exit(f"error: the loss is not finite, by update {agent.updates:,}; lower the learning rate")
         yield progress, events, metrics, len(td_errors)
         if board["global_step"] >= args.total_timesteps and (not td_errors or args.samples_per_insert == 0):
             return
@@ -472,17 +472,17 @@ FRACTIONS = "gamma start_e min_start_e end_e prior_epsilon per_alpha per_beta".s
 
 
 def backward(loss_of, batch, parameters: list, pool) -> tuple[torch.Tensor, ...]:
-    """Sets the gradients of loss_of(*batch), a share a thread: beside actors faster than PyTorch's own."""
-    def gradients(*share):
-        loss, *columns = loss_of(*share)
-        return loss.detach(), columns, torch.autograd.grad(loss, parameters)
+    """Sets the gradients of loss_of(*batch), a chunk a thread: beside actors faster than PyTorch's own."""
+    def gradients(*chunk):
+        loss, *outputs = loss_of(*chunk)
+        return loss.detach(), outputs, torch.autograd.grad(loss, parameters)
 
-    shares = (column.chunk(pool._max_workers if pool else 1) for column in batch)
-    losses, columns, parts = zip(*(pool.map if pool else map)(gradients, *shares))
-    for parameter, *part in zip(parameters, *parts):
-        same = part[0].stride() == parameter.stride()  # else, without oneDNN, a fused Adam would mix them up
-        parameter.grad = sum(part[1:], part[0] if same else torch.empty_like(parameter).copy_(part[0]))
-    return sum(losses), *map(torch.cat, zip(*columns))
+    chunks = (column.chunk(pool._max_workers if pool else 1) for column in batch)
+    losses, outputs, grads = zip(*(pool.map if pool else map)(gradients, *chunks))
+    for parameter, first, *others in zip(parameters, *grads):
+        same = first.stride() == parameter.stride()  # else, without oneDNN, a fused Adam would mix them up
+        parameter.grad = sum(others, first if same else torch.empty_like(parameter).copy_(first))
+    return sum(losses), *map(torch.cat, zip(*outputs))
 
 
 class Recorded:
@@ -529,7 +529,7 @@ def publish(board: np.void, online: nn.Module, average: nn.Module) -> None:
 
 
 def receive(board: np.void, name: str, network: nn.Module, version: int) -> int:
-    """Copies the board's network of that name, if newer than version; returns the version it then has."""
+    """Copies the board's network of that name (of equal size) if newer than version; returns its version."""
     while (found := int(board["version"])) != version:
         vector = torch.from_numpy(board[name].copy()).view(sum(p.numel() for p in network.parameters()))
         if found % 2 == 0 and board["version"] == found:  # nobody wrote during the copy
@@ -661,7 +661,7 @@ class Log:
         self.writer.add_text("args", "\n".join(f"    {name:28}{value}" for name, value in vars(args).items()))
 
     def __call__(self, progress: dict, events: list, metrics: dict, updates: int) -> None:
-        """Writes the events of one call to the replay; every LOG_SECONDS also losses and rates."""
+        """Logs what a round of `learner` yields: events at once, losses and rates every LOG_SECONDS."""
         write, step, evaluations = self.writer.add_scalar, progress["global_step"], progress["evaluations"]
         acting = [(path, rbar) for path, rbar in self.priors if not surpassed(
             evaluations, rbar, self.args.retire_ratio, self.args.retire_patience)]
@@ -714,7 +714,7 @@ def parse() -> Args:
     """The settings: those of the run of --resume, or the task of --evaluate, but for flags given anew."""
     args = tyro.cli(Args)
     if args.evaluate:
-        args = replace(args, env_id=load(args.evaluate)["env_id"])
+        args.env_id = load(args.evaluate)["env_id"]
     if args.resume:
         saved = {**load(f"{args.resume}/agent.pt")["args"], "resume": args.resume}
         args = Args(**{name: saved.get(name, value) for name, value in vars(args).items()})
@@ -766,8 +766,8 @@ def main(args: Args) -> None:
     print(f"{run} from step {board['global_step']:,} | learner on {device} | short runs: README", flush=True)
     works = [(actor, None)] * args.num_nature_actors + [(actor, f) for f, _ in priors] + [(evaluator, None)]
     try:
-        others = (take_turns if args.sync else run_processes)(args, works, progress, *memory)
-        for progress, events, metrics, made in learner(args, agent, next(others), store, board):
+        workers = (take_turns if args.sync else run_processes)(args, works, progress, *memory)
+        for progress, events, metrics, made in learner(args, agent, next(workers), store, board):
             log(progress, events, metrics, agent.updates)
             if stop or time.monotonic() - saved_at > SAVE_SECONDS:
                 save_agent(args, run / "agent.pt", agent, progress)
@@ -775,10 +775,10 @@ def main(args: Args) -> None:
             if stop:
                 print(f"\nstopped and saved; go on with `python {sys.argv[0]} --resume {run}`")
                 sys.exit(128 + stop[0])
-            next(others)  # starts the killed again; --sync: each does a block
+            next(workers)  # starts the killed again; --sync: each does a block
             time.sleep(0.0 if made or args.sync else 0.01)  # the rate limit holds the learner
     except (EOFError, ConnectionError) as error:
-        sys.exit(f"error: the replay's manager is gone, or who reads this ({error!r:.40}); --resume {run}")
+        sys.exit(f"error: the manager, or who reads this output, is gone ({error!r:.40}); --resume {run}")
     finally:
         for child in mp.active_children():
             child.kill()  # none holds anything that a kill could harm

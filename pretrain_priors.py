@@ -15,7 +15,7 @@ networks of the CA2E scripts, trained in one process; the result is priors/<env_
 Read `dqn_target` and `ddpg_target` first, which tell the algorithms apart, then `main`.
 """
 
-import io, math, os, signal, sys, time
+import io, math, os, signal, sys, threading, time
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,7 +60,7 @@ class Args:
     gamma: float = 0.99  # discount factor [DQN, DDPG]
     n_step: int = 3  # steps of the return of the n-step algorithms; the others take 1 [Rainbow]
     train_frequency: int = 4  # agent steps per update [DQN]; control 1
-    learning_starts: int = 10_000  # agent steps before the first update [OpenAI baselines]; control 5,000
+    learning_starts: int = 10_000  # until the first update, and after --resume [baselines]; control 5,000
     target_network_frequency: int = 1_000  # Atari: agent steps between its updates [OpenAI baselines]
     end_e: float = 0.02  # Atari: epsilon from exploration_steps on [ours]
     exploration_steps: int = 100_000  # Atari: agent steps over which epsilon falls from 1 [ours]
@@ -70,7 +70,7 @@ class Args:
 
 # ------------------------------------------------------------------------------------------------ Environment
 def make_atari(env_id: str, num_envs: int = 1) -> AtariVectorEnv:
-    """States (num_envs, 4, 84, 84); at first up to 29 frames, no-ops and FIRE [App. A: 30]; actions last 4.
+    """States (num_envs, 4, 84, 84). First up to 29 frames, no-ops and FIRE [App. A: 30]; then 4 an action.
 
     `terminated`: a life is lost and some are left (Deviation 18; the game may wait for FIRE); or the game is
     over, with none left. The step after its end ignores its action and returns the next game's start.
@@ -446,6 +446,7 @@ def main(args: Args) -> None:
     elif (run / "resume.pt").exists():
         sys.exit(f"error: {run} holds a training already; go on with --resume, or move it away")
     step = first_step = state["global_step"]
+    threading.excepthook = lambda _: None  # what fails in TensorBoard's thread, our next call raises too
     writer = SummaryWriter(run, purge_step=step + 1 if args.resume else None)
     replay = UniformReplay(args.buffer_size // args.num_envs, args.num_envs, env, args.seed)
     metrics, stop, saved, logged = {}, [], time.time(), (time.time(), step)
@@ -477,6 +478,8 @@ def main(args: Args) -> None:
                   f"{(args.total_timesteps - step) / sps / 60:.0f} min left", flush=True)
         done = step >= args.total_timesteps or state["best"] >= args.target_return or bool(stop)
         if done or now - saved > 120:
+            if not all(tensor.isfinite().all() for tensor in agent.network.parameters()):
+                sys.exit(f"error: the weights are not finite, by step {step:,}; lower --learning-rate")
             parts, saved = {name: part.state_dict() for name, part in agent.parts.items()}, now
             save_checkpoint(run / "resume.pt", {**header, **state, **parts, "updates": agent.updates})
         if done:
@@ -493,5 +496,5 @@ def main(args: Args) -> None:
 if __name__ == "__main__":
     try:
         main(parse())
-    except (OSError, KeyboardInterrupt) as end:  # a full disk, say; Ctrl-C before there is anything to save
+    except (OSError, MemoryError, KeyboardInterrupt) as end:  # a full disk, say; Ctrl-C before a save
         sys.exit(f"error: ended by {end!r}; what was saved before is intact")

@@ -5,8 +5,8 @@
 A level is reached in two consecutive evaluations. Each mean is that of the curve, straight between its evaluations,
 from --start to the last step that all the runs have, or --end. p: of an exact permutation test of the means. The ratio:
 median steps in which the first arm reaches the second's best in two consecutive evaluations (their median), over the
-median steps of these bests; with its 95 % interval, from runs drawn again and again (bootstrap). The twenty episodes at
-a run's end are left out. An arm may be several sets of runs, with a comma between; --over-seeds then tests the means
+median steps of these bests; with its 95 % interval, from runs drawn again and again (bootstrap), and how often a ratio as small comes up where the
+runs are shuffled among the arms. The twenty episodes at a run's end are left out. An arm may be several sets of runs, with a comma between; --over-seeds then tests the means
 of each seed's runs, and draws seeds, then runs of each, since two runs of one seed are not two seeds. (The medians
 weigh runs alike, the means seeds.)
 """
@@ -63,6 +63,16 @@ def to_best(ones: list, others: list) -> tuple[float, float, float]:
     return level, np.median([reached(curve, level) for curve in ones]), step
 
 
+def shuffled_ratios(ones: list, others: list) -> np.ndarray:
+    """(2000,) ratios of these steps, the runs shuffled among both arms: what chance alone gives."""
+    pool, rng, found = [*ones, *others], np.random.default_rng(0), []
+    for _ in range(2000):
+        order = [pool[i] for i in rng.permutation(len(pool))]
+        _, one, other = to_best(order[:len(ones)], order[len(ones):])
+        found.append(one / other)
+    return np.array(found)
+
+
 def groups(arm: str, by_seed: bool) -> list[list[int]]:
     """The runs that are tested, and drawn, as one: each by itself, or those of each seed."""
     keys = [int(path.stem.rsplit("_s")[-1]) if by_seed else i for i, path in enumerate(files(arm))]
@@ -78,6 +88,8 @@ def drawn(units: list, rng: np.random.Generator) -> list:
 def compare(arm: str, other: str, levels: list[float], start: float, end: float = np.inf, by_seed: bool = False) -> dict:
     """The figures of both, over the steps that all have."""
     arms = [curves(arm), curves(other)]
+    if not all(arms):
+        sys.exit(f"error: of {arm} or {other} there are no runs, {RESULTS.name}/NAME_s1.csv and so on")
     start, end = max(start, *(curve[0, 0] for curve in sum(arms, []))), min(end, *(curve[0, -1] for curve in sum(arms, [])))
     late = np.median(np.diff(arms[0][0][0])) / 2  # half the spacing of evaluations
     arms = [[curve[:, curve[0] <= end + late] for curve in found] for found in arms]
@@ -87,7 +99,7 @@ def compare(arm: str, other: str, levels: list[float], start: float, end: float 
     _, ones, others = np.transpose([to_best(*(drawn(each, rng) for each in units)) for _ in range(2000)])
     level, one, other = to_best(*arms)
     return {"start": start, "end": end, "means": means, "p": permutation_p(*means),
-            "best": (level, one, other), "ratio": one / other,
+            "best": (level, one, other), "ratio": one / other, "arms": arms,
             "interval": np.quantile(ones / others, (0.025, 0.975), method="nearest"),
             "reached": [[[reached(curve, level) for curve in found] for level in levels] for found in arms]}
 
@@ -105,6 +117,8 @@ def main(arm: tyro.conf.Positional[str], other: tyro.conf.Positional[str], level
     level, one, other = found["best"]
     print(f"p {found['p']:.3f}; the second's best, {level:,.5g}, at {one:,.0f} and {other:,.0f}: ratio {found['ratio']:.2f} "
           f"({found['interval'][0]:.2f} to {found['interval'][1]:.2f})")
+    chance = shuffled_ratios(*found["arms"])
+    print(f"runs shuffled: a ratio as small in {np.mean(chance <= found['ratio'] + 1e-9):.1%}, never there in {np.mean(np.isinf(chance)):.0%}")
 
 
 if __name__ == "__main__":

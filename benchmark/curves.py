@@ -21,7 +21,7 @@ LINES = ["o-", "s--", "^:", "v-.", "D-"]
 
 
 def write_csv(run, name, command, commit=""):
-    """One row an evaluation; a CA2E run that came to its end adds a last one, over 20 games."""
+    """One row an evaluation; a CA2E run that came to its end adds a last one, over its newest 20 games."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     parts = Path(run).name.split("__")  # env id, algorithm, seed; of CA2E: env id, algorithm, priors, seed, time
@@ -43,7 +43,7 @@ def write_csv(run, name, command, commit=""):
 
     rows = []
     std = {event.step: event.value for event in scalars["charts/eval_return_std"]}
-    for event in scalars["charts/eval_return"] + scalars.get("charts/final_return", []):
+    for event in scalars["charts/eval_return"] + scalars.get("charts/final_return", [])[-1:]:
         prior = round(at("priors/steps", event.step, 0))
         spread = round(std[event.step], 3) if event.step in std else ""
         rows.append([event.step, event.step - prior, prior, round(event.value, 3), spread, round(event.wall_time - first),

@@ -93,6 +93,7 @@ def run(env_id, steps, kind, *seeds):
         command += f" --prior-dir {which}" if which != "priors" else ""
         found = sorted(folder.glob("runs/*/agent.pt"))
         call = ["--resume", str(found[0].parent.relative_to(folder))] if found else arguments
+        commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True)
         process = subprocess.Popen([sys.executable, "-u", "-c", CODE, "--prior-dir",
                                     str(choose_priors(env_id, which)), *call], cwd=folder)
         newest = 0
@@ -105,7 +106,6 @@ def run(env_id, steps, kind, *seeds):
         if process.returncode:
             sys.exit(f"error: {name} ended with status {process.returncode}")
         (done,) = folder.glob("runs/*/agent.pt")
-        commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True)
         write_csv(str(done.parent), name, command, commit.stdout.strip())
 
 

@@ -18,7 +18,6 @@ import speed  # noqa: E402
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 ROW, ROUNDS = (200, 5) if DEVICE.type == "cuda" else (3, 2)
-speed.SECONDS, speed.WARM = (8, 4) if DEVICE.type == "cuda" else (3, 1)
 
 
 def wait():

@@ -168,6 +168,8 @@ def torchrl(slots):
 
 
 if __name__ == "__main__":
+    if {"-h", "--help"} & {*sys.argv} or len(sys.argv) == 1:
+        sys.exit(__doc__)
     what, number, *seconds = sys.argv[1:]
     if seconds:
         torch.set_num_threads(int(number))

@@ -13,6 +13,7 @@ steps 5 greedy full games. A run that was stopped goes on from its last save by 
 
 import argparse
 import csv
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -69,10 +70,12 @@ class Curve(BaseCallback):
             self.rows.append(dict(zip(COLUMNS, (
                 self.num_timesteps, round(mean, 3), round(std, 3), round(cpu, 1), round(wall, 1), self.args.seed,
                 "python " + " ".join(sys.argv)))))
-            with open(self.args.csv, "w", newline="") as file:
+            new = self.folder / "new.csv"
+            with open(new, "w", newline="") as file:
                 writer = csv.DictWriter(file, COLUMNS)
                 writer.writeheader()
                 writer.writerows(self.rows)
+            shutil.copy(new, self.args.csv)  # if that is cut short, new.csv is whole
             if self.num_timesteps % SAVE == 0:
                 for save, name in (("save_replay_buffer", "replay.pkl"), ("save", "model.zip")):  # the model last
                     if hasattr(self.model, save):
@@ -88,7 +91,7 @@ def main():
     parser.add_argument("env_id")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--steps", type=int, default=300_000)
-    parser.add_argument("--noise", type=float, default=0.0, help="of TD3, DDPG: its deviation, for actions in [-1, 1]")
+    parser.add_argument("--noise", type=float, default=0.0, choices=(0.0, 0.1), help="of TD3, DDPG: its deviation, for actions in [-1, 1]")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--state", default="runs", help="folder of what a stopped run goes on from")
     args = parser.parse_args()

@@ -77,9 +77,13 @@ def verdict(number: int, script, flags: list[str]) -> list:
             output, faults = process.communicate(timeout=SECONDS)[0], []
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGTERM)
-            output = process.communicate(timeout=30)[0]
-            # refused, or at work: a run that may train for longer is no hang; one that makes no step is
-            faults = [] if " steps/s" in output and "step 0 of" not in output.splitlines()[-2:] else ["hang"]
+            try:
+                output = process.communicate(timeout=30)[0]
+                # at work: a run that may train for longer is no hang; one that makes no step is
+                faults = [] if " steps/s" in output and "step 0 of" not in output.splitlines()[-2:] else ["hang"]
+            except subprocess.TimeoutExpired:  # it does not even stop
+                os.killpg(process.pid, signal.SIGKILL)
+                output, faults = process.communicate()[0], ["hang, and no stop"]
             kind = "trains on"
         else:
             agents = [*Path(folder).glob("runs/*/agent.pt"), *Path(folder).glob("priors/*/*.pt")]

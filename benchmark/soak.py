@@ -65,9 +65,9 @@ class Run:
         """SIGKILL to an actor, or the evaluator."""
         processes = marked(self.mark)
         parents = {parent for parent, _, _ in processes.values()}
-        leaves = sorted((start, pid) for pid, (_, start, _) in processes.items() if pid not in parents
-                        and b"resource_tracker" not in Path(f"/proc/{pid}/cmdline").read_bytes())
-        with contextlib.suppress(ProcessLookupError):
+        with contextlib.suppress(ProcessLookupError, FileNotFoundError):  # it has just ended
+            leaves = sorted((start, pid) for pid, (_, start, _) in processes.items() if pid not in parents
+                            and b"resource_tracker" not in Path(f"/proc/{pid}/cmdline").read_bytes())
             os.kill(rng.choice(leaves[1:])[1], signal.SIGKILL)  # not the manager, which started first
 
     def memory(self):

@@ -142,7 +142,7 @@ def test_a_run_folder_that_cannot_be_written(tmp_path, monkeypatch):
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_update(tmp_path, monkeypatch):
     message = refused(tmp_path, monkeypatch, num_prior_actors=0, num_nature_actors=1, sync=True, learning_starts=50,
                       total_timesteps=2000, learning_rate=1e9, buffer_size=2000)
-    assert message.startswith("error: the loss of update ") and "is not finite; lower" in message
+    assert message.startswith("error: the loss is not finite, by update ") and "; lower" in message
 
 
 def test_a_loss_that_overflows_though_its_td_error_is_finite(tmp_path, monkeypatch):
@@ -157,7 +157,7 @@ def test_a_loss_that_overflows_though_its_td_error_is_finite(tmp_path, monkeypat
     monkeypatch.setattr(ca2e.DQN, "update", update)
     message = refused(tmp_path, monkeypatch, num_prior_actors=0, num_nature_actors=1, sync=True, learning_starts=50,
                       total_timesteps=2000, buffer_size=2000)
-    assert message.startswith("error: the loss of update ") and update.calls >= 7, message
+    assert message.startswith("error: the loss is not finite, by update ") and update.calls >= 7, message
 
 
 def test_td_errors_of_a_forgotten_squeeze_stop_where_they_are_made(tmp_path, monkeypatch):

@@ -273,7 +273,13 @@ def test_so_is_breakout_with_uniform_sampling():
     (two, four) = long["means"]
     assert len(four) == 4 and f"means of {two[0]:.1f} and {two[1]:.1f}, the four prioritized ones" in text
     assert f"{min(four):.1f} to {max(four):.1f}: p = {long['p']:.2f}, the least" in text
-    assert f"on Breakout perhaps better later (p = {long['p']:.2f} over runs)" in " ".join(README.split("## Results")[1].split())
+    late = [np.mean([value for step, value in compare.curves(name)[0].T if 415_000 < step < 480_000]) for name in (
+        "pretrain_Breakout_n-step-double-dqn", "h100_breakout_ca2e", "h100_breakout_no_prior8",
+        "trial_breakout_ca2e_uniform_long", "trial_breakout_no_prior8_uniform_long")]
+    assert "has {:.1f} on average, these two runs {:.1f} and {:.1f}, the two with uniform sampling (below) {:.1f} and {:.1f}.".format(*late) in text
+    shown = "the second has {0:.0f}; CA2E that samples uniformly, too, {3:.0f} and {4:.0f} (with and without priors, one seed), prioritized {1:.0f} and {2:.0f}"
+    assert shown.format(*late) in " ".join(REPORT.split())
+    assert f"on Breakout perhaps better later (p = {long['p']:.2f}, one seed against another)" in " ".join(README.split("## Results")[1].split())
 
 
 def together(found):

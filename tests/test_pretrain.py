@@ -428,6 +428,22 @@ def test_a_resumed_training_keeps_its_best_and_counts_its_updates_on(tmp_path, m
     assert torch.load("priors/InvertedPendulum-v5/ddpg.pt", weights_only=True)["global_step"] == 100
 
 
+def test_weights_that_are_not_finite_end_a_training_and_are_neither_saved_nor_shipped(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(pretrain.signal, "signal", lambda *_: None)
+    update = pretrain.DDPG.update
+
+    def spoilt(agent, batch, step):
+        if step == 80:
+            agent.optimizer.param_groups[0]["lr"] = float("nan")
+        return update(agent, batch, step)
+
+    monkeypatch.setattr(pretrain.DDPG, "update", spoilt)
+    with pytest.raises(SystemExit, match="^error: the weights are not finite, by step 100; lower --learning-rate$"):
+        pretrain.main(pretrain.Args(**{**SHORT, "total_timesteps": 100}, eval_frequency=90))
+    assert not list(tmp_path.glob("**/*.pt"))
+
+
 def test_resuming_what_is_not_there_is_one_clear_line(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit, match="^error: cannot go on from .*; start without --resume$"):

@@ -341,7 +341,7 @@ def test_a_disk_that_is_full_when_a_run_is_stopped(tmp_path):
 def test_a_loss_that_is_not_finite_ends_the_run_and_the_checkpoint_before_it_is_intact(tmp_path):
     run = Run(tmp_path, *PENDULUM, "--critic-learning-rate", "1e9")
     assert run.end() == 1, run.output
-    assert run.output.strip().splitlines()[-1].startswith("error: the loss of update ") and "Traceback" not in run.output
+    assert run.output.strip().splitlines()[-1].startswith("error: the loss is not finite, by update ") and "Traceback" not in run.output
     run.assert_nothing_stays()
     (agent,) = tmp_path.glob("runs/*/agent.pt")
     learner = ddpg.DDPG(ddpg.Args(), ddpg.make_control("InvertedPendulum-v5"), torch.device("cpu"))

@@ -507,7 +507,7 @@ for phrase, edit in {
 }.items():
     wrong("actor", BOTH, phrase, edit)
 for script, network in ((DDPG, "online"), (DQN, "q_network")):
-    wrong("actor", script, "had not received the learner's weights", (f'"newest", {network}, version', f'"newest", {"prior_actor" if script == DDPG else "prior_network"}, version'))
+    wrong("actor", script, "had not received the learner's weights", (f'"newest", {network}, version', '"newest", prior_network, version'))
 for script in BOTH:  # right: no window reads whether a final record is terminated
     ANSWERS.append(Answer("actor", script, "", None, (("0.0, False, episode_step, final", "0.0, bool(terminations[0]), episode_step, final"),)))
 wrong("actor", BOTH, "The environment was reset without a seed", ("env.reset(seed=int(rng.integers(2**31)))", "env.reset()"))
@@ -531,7 +531,7 @@ wrong("actor", DDPG, "it got network=ActorCritic", ("ActorCritic(env), Actor(env
 wrong("actor", DQN, "it got online=Policy", ("network=prior_network", "online=prior_network"))
 wrong("actor", DDPG, "'Actor' object has no attribute 'actor'", ("ActorCritic(env), Actor(env)", "Actor(env), Actor(env)"))
 for phrase, edit in {
-    "it still plays the prior's actions": ("prior_actor if is_prior else", "prior_actor if prior else"),
+    "it still plays the prior's actions": ("prior_network if is_prior else", "prior_network if prior else"),
     "still explores as a prior": ("args.prior_noise if is_prior else", "args.prior_noise if prior else"),
     "still played nothing but its network's action": ("(args.prior_noise if is_prior else noise_of(index, args))", "args.prior_noise"),
     "but delivers them as a prior's": ("deliver(replay, online, is_prior)", "deliver(replay, online, bool(prior))"),
@@ -782,7 +782,7 @@ for old, new in zip(target.modules(), source.modules()):
         old.weight.lerp_(new.weight, tau)
         old.bias.lerp_(new.bias, tau)""", "other layers, as LayerNorm, have parameters, too"))
 FINITE = """if not (priorities < 1e18).all():  # so that its square is finite in float32
-        sys.exit(f"error: the loss of update {agent.updates:,} is not finite; lower the learning rate")"""
+        sys.exit(f"error: the loss is not finite, by update {agent.updates:,}; lower the learning rate")"""
 for old, new in ((".all():", ".any() and td_errors:"), ("(priorities < 1e18)", "(priorities[-1:] < 1e18)"),
                  ("(priorities < 1e18)", "(priorities[:1] < 1e18)")):
     wrong("learner", BOTH, "not finite went into the replay", (FINITE, FINITE.replace(old, new)))

@@ -51,7 +51,7 @@ BUGS = {
         "The return bootstraps where the pole has fallen, as if the game went on. The agent balances all the same. But "
         "td_loss is a small part of the healthy run's, since a fall surprises no one, and q_values are higher."),
     "retire": Bug(
-        [("policy = prior_actor if is_prior else online.actor", "policy = prior_actor if prior else online.actor")],
+        [("policy = prior_network if is_prior else online.actor", "policy = prior_network if prior else online.actor")],
         "A retired prior goes on playing the prior, but its steps are delivered as a nature actor's. priors/acting and the "
         "greedy return are as in the healthy run. But where the healthy nature actors hardly end a game any more, episodes of some 100 to "
         "400 steps go on ending in charts/episodic_return."),
