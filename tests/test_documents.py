@@ -481,11 +481,14 @@ def test_what_compare_prints_by_hand(tmp_path, monkeypatch, capsys):
     curve("other_s2", [0, 0, 0, 0, 4, 4, 9, 9])  # longer: its end does not count
     monkeypatch.setattr(compare, "RESULTS", tmp_path)
     compare.main("one", "other", levels="4,9")
-    assert capsys.readouterr().out.splitlines() == [
+    *shown, chance = capsys.readouterr().out.splitlines()
+    assert shown == [
         "from 10 to 60 steps", "one: means 4.00; 3.60; 2.80; 2.00; 1.20",
         "    4 reached at 10; 20; 30; 40; 50; median 30", "    9 reached at inf; inf; inf; inf; inf; median inf",
         "other: means 1.20; 1.20", "    4 reached at 50; 50; median 50", "    9 reached at inf; inf; median inf",
         "p 0.238; the second's best, 4, at 30 and 50: ratio 0.60 (0.20 to 1.00)"]  # 5 of 21 splits
+    share, never = re.findall(r"([\d.]+)%", chance)
+    assert abs(float(share) - 100 * 3 / 21) < 3 and never == "0"  # 3 of 21 pairs of runs leave three at 30 and have 50
     for name in ("ten_s10", "ten_s9", "ten_s9_again", "ten_second_s1"):  # seeds of two digits count, in their order
         curve(name, [0, 0])
     assert [path.stem for path in compare.files("ten")] == ["ten_s9", "ten_s10"]
