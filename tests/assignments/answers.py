@@ -434,6 +434,16 @@ right("soft_update", DQN, """
 """)
 
 # --------------------------------------------------------------------------------------------------- receive
+RECEIVE = """\
+while True:
+    found = int(board["version"])
+    if found == version:
+        return version
+    vector = torch.from_numpy(board[name].copy())
+    if found % 2 == 0 and board["version"] == found:
+        nn.utils.vector_to_parameters(vector, network.parameters())
+        return found
+    time.sleep(0.001)"""
 CHECK = 'if found % 2 == 0 and board["version"] == found:'
 for phrase, edit in {
     "The version was odd": (CHECK, 'if board["version"] == found:'),
@@ -456,8 +466,57 @@ while True:
     numbers = torch.from_numpy(board[name])  # no copy
     if found % 2 == 0 and board["version"] == found:
         nn.utils.vector_to_parameters(numbers.clone(), network.parameters())
-        return found""".strip(), "right after the check"))
-ANSWERS.append(Answer("receive", DDPG, 'copy = board.copy()\nreturn int(copy["version"])', "It copied the whole board at once"))
+        return found
+    time.sleep(0.001)""".strip(), "right after the check"))
+for phrase, body in {
+    "before the copy: half of what was taken is new": """
+while True:
+    while board["version"] % 2 == 1:
+        time.sleep(0.001)
+    found = int(board["version"])
+    if found == version:
+        return version
+    vector = torch.from_numpy(board[name].copy())
+    if board["version"] == found:
+        nn.utils.vector_to_parameters(vector, network.parameters())
+        return found
+    time.sleep(0.001)""",
+    "right after the check": """
+source = torch.from_numpy(board[name])
+while True:
+    found = int(board["version"])
+    if found == version:
+        return version
+    if found % 2 == 0 and board["version"] == found:
+        nn.utils.vector_to_parameters(source.clone(), network.parameters())
+        return found
+    time.sleep(0.001)""",
+    "as the version known": "if version % 2 == 0:\n    return version\n" + RECEIVE,
+    "other shapes": RECEIVE.replace("nn.utils.vector_to_parameters(vector, network.parameters())", """start = 0
+        for p in network.parameters():
+            p.data = vector[start:start + p.numel()]
+            start += p.numel()"""),
+    "another network was received": RECEIVE.replace("torch.from_numpy(board[name].copy())", (
+        "receive.__dict__.setdefault(name, torch.empty(len(board[name]))).copy_(torch.from_numpy(board[name]))")),
+    "It gave up while": RECEIVE.replace("while True:", "for _ in range(5):") + "\nreturn version",
+    "several things": RECEIVE.replace("return found", "return found, vector"),
+    "without a pause": RECEIVE.replace("    time.sleep(0.001)", "    pass"),
+    "a millisecond is 0.001": RECEIVE.replace("0.001", "1"),
+    "It slept, though": "time.sleep(0.001)\n" + RECEIVE,
+    "return once the copy is whole": RECEIVE.replace("        return found", "        pass"),
+}.items():
+    ANSWERS.append(Answer("receive", DDPG, body.strip("\n"), phrase))
+right("receive", DDPG, """
+    found = int(board["version"])
+    if found == version:
+        return version
+    whole = board.copy()  # more than is needed; between the two looks
+    if found % 2 or board["version"] != found:
+        time.sleep(0.001)
+        return receive(board, name, network, version)
+    nn.utils.vector_to_parameters(torch.from_numpy(whole[name]), network.parameters())
+    return found
+""")
 right("receive", DDPG, """
     while True:
         before, start = int(board["version"]), 0
@@ -477,7 +536,9 @@ right("receive", DDPG, """
 right("receive", DQN, """
     while version != board["version"]:
         first, numbers, second = board["version"], np.array(board[name]), board["version"]
-        if first == second and not first & 1:
+        if first != second or first & 1:
+            time.sleep(0.002)
+        else:
             state, start = network.state_dict(), 0
             for key, tensor in network.named_parameters():
                 state[key] = torch.tensor(numbers[start:start + tensor.numel()]).reshape(tensor.shape)
