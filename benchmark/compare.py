@@ -95,13 +95,17 @@ def compare(arm: str, other: str, levels: list[float], start: float, end: float 
     arms = [[curve[:, curve[0] <= end + late] for curve in found] for found in arms]
     units = [[[found[i] for i in group] for group in groups(name, by_seed)] for name, found in zip((arm, other), arms)]
     means = [[float(np.mean([mean(curve, start, end) for curve in unit])) for unit in each] for each in units]
-    rng = np.random.default_rng(0)
-    _, ones, others = np.transpose([to_best(*(drawn(each, rng) for each in units)) for _ in range(2000)])
     level, one, other = to_best(*arms)
     return {"start": start, "end": end, "means": means, "p": permutation_p(*means),
-            "best": (level, one, other), "ratio": one / other, "arms": arms,
-            "interval": np.quantile(ones / others, (0.025, 0.975), method="nearest"),
+            "best": (level, one, other), "ratio": one / other, "arms": arms, "units": units,
             "reached": [[[reached(curve, level) for curve in found] for level in levels] for found in arms]}
+
+
+def interval(units: list) -> np.ndarray:
+    """The ratio's 95 % interval: both arms' units drawn again, 2,000 times."""
+    rng = np.random.default_rng(0)
+    _, ones, others = np.transpose([to_best(*(drawn(each, rng) for each in units)) for _ in range(2000)])
+    return np.quantile(ones / others, (0.025, 0.975), method="nearest")
 
 
 def main(arm: tyro.conf.Positional[str], other: tyro.conf.Positional[str], levels: str = "", start: float = 0,
@@ -114,9 +118,9 @@ def main(arm: tyro.conf.Positional[str], other: tyro.conf.Positional[str], level
         print(f"{name}: means {'; '.join(f'{value:,.2f}' for value in means)}")
         for level, each in zip(levels, steps):
             print(f"    {level:,g} reached at {'; '.join(f'{step:,.0f}' for step in each)}; median {np.median(each):,.0f}")
-    level, one, other = found["best"]
+    (level, one, other), (low, high) = found["best"], interval(found["units"])
     print(f"p {found['p']:.3f}; the second's best, {level:,.5g}, at {one:,.0f} and {other:,.0f}: ratio {found['ratio']:.2f} "
-          f"({found['interval'][0]:.2f} to {found['interval'][1]:.2f})")
+          f"({low:.2f} to {high:.2f})")
     chance = shuffled_ratios(*found["arms"])
     print(f"runs shuffled: a ratio as small in {np.mean(chance <= found['ratio'] + 1e-9):.1%}, never there in {np.mean(np.isinf(chance)):.0%}")
 

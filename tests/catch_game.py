@@ -25,7 +25,7 @@ class CatchEnv:
         self.single_observation_space, self.single_action_space = Box(0, 255, (4, 84, 84), np.uint8), Discrete(3)
         self.stacks, self.fire = np.zeros((num_envs, 4, 84, 84), np.uint8), 1
 
-    def reset(self, seed=0):
+    def reset(self, seed=None):
         self.rng = np.random.default_rng(seed)
         for i in range(len(self.games)):
             self._start(i)

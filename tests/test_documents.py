@@ -200,7 +200,7 @@ def test_the_results_in_the_readme_are_those_of_the_curves(task, arm, other, lev
 def test_so_is_the_first_table_of_the_report(row, arm, other, runs, start, percent):
     found = compare.compare(arm, other, [], start)
     assert tuple(len(means) for means in found["means"]) == runs
-    low, high = (f"{end:.2f}" if end < np.inf else "never" for end in found["interval"])
+    low, high = (f"{end:.2f}" if end < np.inf else "never" for end in compare.interval(found["units"]))
     p = f"{found['p']:.3f}" if found["p"] < 0.01 else f"{found['p']:.2f}"
     level, *steps = found["best"]
     level = f"{level:,.{1 if abs(level) < 100 else 0}f}"
@@ -232,7 +232,7 @@ def test_so_is_the_start_of_hopper():
         assert f"| {label} actors | {' | '.join(cells)} |" in text
     text = " ".join(text.split())
     assert f"**p = {new['p']:.3f}**" in text and f"a window not named, p is {late['p']:.2f}" in text
-    low, high = new["interval"]
+    low, high = compare.interval(new["units"])
     assert f"takes {new['ratio']:.2f} of the steps ({low:.2f} to never)" in text and high == np.inf
     earlier = [f"hopper_{arm}_second,hopper_{arm}_300k" for arm in ("ca2e", "no_prior8")]
     for start in (5_000, 50_000):

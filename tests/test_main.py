@@ -57,8 +57,10 @@ def test_priors_are_shared_in_turn(script, tmp_path):
     assert [(Path(file).stem, rbar) for file, rbar in found] == [("a", 1.0), ("b", 2.0), ("a", 1.0)]
 
 
-def test_a_resumed_or_restarted_actor_plays_other_games(monkeypatch):
-    seeds, make = [], ddpg.make_control
+@pytest.mark.parametrize("script, env_id", [(dqn, "PongNoFrameskip-v4"), (ddpg, "InvertedPendulum-v5")])
+def test_a_resumed_or_restarted_actor_plays_other_games(script, env_id, monkeypatch):
+    name = "make_atari" if script is dqn else "make_control"
+    seeds, make = [], getattr(script, name)
 
     def watched(env_id):
         env = make(env_id)
@@ -66,12 +68,12 @@ def test_a_resumed_or_restarted_actor_plays_other_games(monkeypatch):
         env.reset = lambda seed: seeds.append(seed) or reset(seed=seed)
         return env
 
-    monkeypatch.setattr(ddpg, "make_control", watched)
-    args = ddpg.Args(env_id="InvertedPendulum-v5", buffer_size=5000)
+    monkeypatch.setattr(script, name, watched)
+    args = script.Args(env_id=env_id, buffer_size=5000)
     for step, joins in ((0, 1), (70, 1), (0, 2)):  # fresh; resumed; fresh, and started again
-        replay = ddpg.PrioritizedReplay(args, {"global_step": step, "prior_steps": 0, "evaluations": []})
+        replay = script.PrioritizedReplay(args, {"global_step": step, "prior_steps": 0, "evaluations": []})
         for _ in range(joins):
-            next(ddpg.actor(args, 0, None, replay, None, None))
+            next(script.actor(args, 0, None, replay, None, None))
     assert seeds[0] == seeds[2] and len(set(seeds)) == 3
 
 
@@ -130,12 +132,15 @@ def test_a_lost_point_is_learned_from(monkeypatch):
 def test_no_cuda_learns_on_the_cpu_beside_a_gpu(script, agent, settings, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    seen = []
-    monkeypatch.setattr(script, agent, lambda args, env, device, *_: seen.append(device.type) or sys.exit("seen"))
+    seen, cores, threads = [], [], [3]
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads[-1])
+    monkeypatch.setattr(torch, "set_num_threads", threads.append)
+    monkeypatch.setattr(script, agent, lambda args, env, device, *more: cores.extend(more) or seen.append(device.type) or sys.exit("seen"))
     for cuda in (True, False):
+        threads.append(3)
         with pytest.raises(SystemExit, match="seen"):
             script.main(script.Args(cuda=cuda, prior_dir=str(tmp_path), **settings))
-    assert seen == ["cuda", "cpu"]
+    assert seen == ["cuda", "cpu"] and cores == [3, 3] * (script is dqn)  # CA2E-DQN's learner takes those it finds
 
 
 # ----------------------------------------------------------------------------------------------- Greedy episodes
@@ -145,7 +150,7 @@ class Scripted:
     single_action_space, fire = Discrete(3), 2
 
     def reset(self, seed=None):
-        self.t, self.actions = 0, []
+        self.t, self.actions, self.seed = 0, [], seed
         return np.zeros((2, 4, 84, 84), np.uint8), {}
 
     def step(self, actions):
@@ -158,12 +163,14 @@ class Scripted:
 
 @pytest.mark.parametrize("script", [dqn, pretrain])
 def test_greedy_games_go_through_all_lives_press_fire_and_count_no_later_game(script, monkeypatch):
-    env = Scripted()
+    env, seeds = Scripted(), []
     monkeypatch.setattr(script, "make_atari", lambda *_: env)
-    monkeypatch.setattr(np.random, "default_rng", lambda seed: SimpleNamespace(  # none of the 0.1 % random actions
-        integers=lambda high, size: np.zeros(size, int), random=np.ones))
-    returns = script.play_atari("a game", lambda states: torch.tensor([[0.0, 1.0, 0.0]] * len(states)), 2, 0)
-    assert list(returns) == [20, 12] and [actions[0] for actions in env.actions] == [1, 1, 2, 1, 1]
+    for draw, action in ((0.0011, 1), (0.0009, 0)):  # 0.1 % of the actions are random, here 0
+        monkeypatch.setattr(np.random, "default_rng", lambda seed: seeds.append(seed) or SimpleNamespace(
+            integers=lambda high, size: np.zeros(size, int), random=lambda size: np.full(size, draw)))
+        returns = script.play_atari("a game", lambda states: torch.tensor([[0.0, 1.0, 0.0]]).expand(len(states), 3), 2, 7)
+        assert list(returns) == [20, 12] and [actions[0] for actions in env.actions] == [action, action, 2, action, action]
+    assert seeds == [7, 7] and env.seed == 7
 
 
 @pytest.mark.parametrize("script", [dqn, pretrain])

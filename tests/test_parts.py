@@ -297,6 +297,13 @@ def test_priorities_decide_how_often_a_transition_is_sampled():
     assert weights == pytest.approx(expected / expected.max(axis=1, keepdims=True), rel=1e-4)
 
 
+def test_a_batch_takes_one_draw_of_each_stratum():
+    replay, _ = make_replay(batch_size=8)
+    replay.add(0, 10, np.arange(8), np.ones(8), False, [])
+    slots, *_ = replay.sample(*NOTHING)
+    assert len(slots) and (np.sort(slots, axis=1) == np.arange(8)).all()  # [PER, B.2.1]: eight equal priorities, each once
+
+
 def test_learned_priorities_replace_the_first_late_ones_are_dropped_and_old_experience_goes():
     replay, args = make_replay(per_alpha=1.0)
     leaves = replay.tree.nodes[replay.tree.leaves :]
@@ -499,7 +506,8 @@ def test_the_evaluator_plays_the_average_and_skips_a_late_round(script, env_id, 
     replay, args = make_replay()[0], script.Args(env_id=env_id, eval_frequency=100)
     played, board["global_step"] = [], 1030  # a resumed run
 
-    def watched_play(env_id, network, *_):
+    def watched_play(env_id, network, episodes, seed):
+        assert episodes == args.eval_episodes and seed == args.seed + board["global_step"]  # other games each time
         played.append(deepcopy(network))
         board["global_step"] += 250  # the round of 1200 comes while it plays
         return np.zeros(1)

@@ -160,7 +160,7 @@ def test_a_prior_of_atari_fits_in_4_mb(tmp_path):
 def test_settings_that_cannot_work_are_one_line_before_anything_is_made(settings, hint, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").touch()
-    with pytest.raises((SystemExit, OSError)) as stop:
+    with pytest.raises(SystemExit if hint else (FileExistsError, NotADirectoryError)) as stop:
         pretrain.main(pretrain.Args(**settings))
     if hint:
         assert stop.value.code.startswith("error: ") and hint in stop.value.code and "\n" not in stop.value.code
@@ -215,12 +215,11 @@ def test_td3_moves_its_actor_at_every_second_update():
     agent = pretrain.DDPG(pretrain.Args(algo="td3"), pretrain.make_control("InvertedPendulum-v5"), torch.device("cpu"))
     states, actions, returns, discounts, next_states = (torch.randn(8, 1, 4), torch.rand(8, 1), torch.randn(8),
                                                         torch.full((8,), 0.9), torch.randn(8, 1, 4))
-    moved = []
-    for _ in range(4):
-        before = deepcopy(list(agent.network.parameters()))
+    for late in (False, True, False, True):  # its targets, too, follow at every second update only
+        before = deepcopy([agent.network, agent.target, agent.target_critics])
         agent.update([states, actions, returns, discounts, next_states], 0)
-        moved.append(not all(torch.equal(old, new) for old, new in zip(before, agent.network.parameters())))
-    assert moved == [False, True, False, True]
+        for old, new in zip(before, (agent.network, agent.target, agent.target_critics)):
+            assert late != all(torch.equal(one, other) for one, other in zip(old.parameters(), new.parameters()))
 
 
 SHORT = dict(env_id="InvertedPendulum-v5", algo="ddpg", learning_starts=50, batch_size=16, total_timesteps=300, num_envs=1,
@@ -426,6 +425,16 @@ def test_a_resumed_training_keeps_its_best_and_counts_its_updates_on(tmp_path, m
     state = torch.load("runs/InvertedPendulum-v5__ddpg__1/resume.pt", weights_only=True)
     assert (state["best"], state["best_step"], state["updates"]) == (5, 100, 50 + 150)
     assert torch.load("priors/InvertedPendulum-v5/ddpg.pt", weights_only=True)["global_step"] == 100
+
+
+def test_a_training_stops_once_it_has_its_target(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(pretrain.signal, "signal", lambda *_: None)
+    scores = iter([4.9, 5.0, 7.0])  # two evaluations, what ships
+    monkeypatch.setattr(pretrain, "play_control", lambda *_: np.full(1, next(scores)))
+    pretrain.main(pretrain.Args(**SHORT, eval_frequency=60, target_return=5.0))
+    state = torch.load("runs/InvertedPendulum-v5__ddpg__1/resume.pt", weights_only=True)
+    assert (state["global_step"], state["best"]) == (120, 5)
 
 
 def test_weights_that_are_not_finite_end_a_training_and_are_neither_saved_nor_shipped(tmp_path, monkeypatch):

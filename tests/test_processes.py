@@ -150,12 +150,12 @@ def test_a_run_learns_logs_saves_and_leaves_nothing_behind(tmp_path):
     assert events["charts/final_return"][0].step == state["global_step"]
 
 
-def wait_until(condition, seconds=200):
-    """Fails if it does not come."""
-    deadline = time.time() + seconds
+def wait_until(condition, every=0.1):
+    """Fails if it does not come within 200 seconds."""
+    deadline = time.time() + 200
     while not condition():
         assert time.time() < deadline
-        time.sleep(0.01)
+        time.sleep(every)
 
 
 def scalars(folder):
@@ -230,7 +230,7 @@ def test_a_stop_while_children_are_starting(number, status, processes, script, t
     path, *name = f"{ROOT}/{script}".split()
     run = Run(tmp_path, *name, *PENDULUM, "--total-timesteps", "1000000", "--prior-dir", f"{ROOT}/priors", script=path)
     run.wait_for("learner on ")
-    wait_until(lambda: len(run.descendants()) >= processes)  # 6: learner, two helpers, manager, two actors of three
+    wait_until(lambda: len(run.descendants()) >= processes, every=0.01)  # 6: learner, two helpers, manager, two actors of three
     os.killpg(run.process.pid, number)
     assert run.end() == status, run.output
     (agent,) = tmp_path.glob("runs/*/agent.pt")
@@ -396,7 +396,7 @@ def test_a_killed_actor_is_started_again_and_a_killed_manager_ends_the_run_in_on
         assert len(run.leaves()) == 5 and victim not in run.leaves()
     os.kill(manager, signal.SIGKILL)
     assert run.end() == 1
-    assert run.output.strip().splitlines()[-1].startswith("error: the replay's manager is gone")
+    assert run.output.strip().splitlines()[-1].startswith("error: the manager, or who reads this output, is gone (")
     assert "Traceback" not in run.output
     run.assert_nothing_stays()
 
@@ -428,8 +428,8 @@ def test_in_one_process_two_runs_give_the_same_weights_and_a_pretended_gpu_too(s
         catch_game.replace_atari(monkeypatch.setattr)
 
     def train(run="runs/*", total_timesteps=500, resume=""):
-        script.main(script.Args(sync=True, env_id=env_id, total_timesteps=total_timesteps, learning_starts=300,
-                                num_nature_actors=1, eval_frequency=400, num_prior_actors=int(script is ddpg),
+        script.main(script.Args(sync=True, env_id=env_id, total_timesteps=total_timesteps, learning_starts=400,
+                                num_nature_actors=1, eval_frequency=450, num_prior_actors=int(script is ddpg),
                                 prior_dir=str(ROOT / "priors"), eval_episodes=1, resume=resume))
         (path,) = set(tmp_path.glob(f"{run}/agent.pt")) - {agent for agent, _ in agents}
         agents.append((path, torch.load(path, weights_only=True)))
@@ -438,7 +438,7 @@ def test_in_one_process_two_runs_give_the_same_weights_and_a_pretended_gpu_too(s
     train()
     for copy in ("a", "b"):
         shutil.copytree(agents[0][0].parent, copy)
-    train("a", 950, resume="a")
+    train("a", 1100, resume="a")
     learner, agent, calls, published = script.DQN if script is dqn else script.DDPG, [], [], []
     update, publish = learner.update, script.publish
 
@@ -454,7 +454,7 @@ def test_in_one_process_two_runs_give_the_same_weights_and_a_pretended_gpu_too(s
     monkeypatch.setattr(learner, "update", watched_update)
     monkeypatch.setattr(script, "publish", lambda *args: published.append(args[1:]) or publish(*args))
     with pretend_cuda.PretendCuda(monkeypatch) as gpu:
-        train("b", 950, resume="b")
+        train("b", 1100, resume="b")
         calls.clear()
         published.clear()
         train()
@@ -468,7 +468,7 @@ def test_in_one_process_two_runs_give_the_same_weights_and_a_pretended_gpu_too(s
     (_, one), (_, two), (_, resumed), (_, resumed_on_gpu), (_, three) = agents
     names = "global_step", "prior_steps", "updates", "evaluations"
     assert [one[name] for name in names] == [two[name] for name in names] == [three[name] for name in names]
-    assert one["updates"] >= 50 and one["evaluations"] and resumed["updates"] >= one["updates"] + 3
+    assert one["updates"] >= 20 and one["evaluations"] and resumed["updates"] >= one["updates"] + 3
     for first, other in ((one, two), (one, three), (resumed, resumed_on_gpu)):
         assert all(torch.equal(first["network"][key], other["network"][key]) for key in first["network"])
     prefix = "" if script is dqn else "actor."  # an average is saved as the agent; the newest weights lie beside it
@@ -497,13 +497,15 @@ def test_the_whole_pipeline_learns_a_little_image_game(tmp_path):
 def test_the_whole_pipeline_learns_to_balance_a_pendulum_and_its_priors_retire(tmp_path):
     run = Run(tmp_path, *"--env-id InvertedPendulum-v5 --total-timesteps 7500 --learning-starts 1000".split(),
               *"--tau 0.005 --critic-l2 0 --eval-frequency 500 --retire-patience 1 --prior-dir".split(), str(ROOT / "priors"))
-    assert run.end() == 0, run.output
+    # An untrained one falls within 30 steps. By 6,500 steps five runs had reached 900, one, on a busy machine, 204.
+    run.wait_for("ddpg.pt (rbar 97.2) has retired by step")
+    time.sleep(1)  # until TensorBoard's thread has written it
+    run.process.terminate()
+    assert run.end() == 143, run.output
     (agent,) = tmp_path.glob("runs/*/agent.pt")
     state = torch.load(agent, weights_only=True)
-    # An untrained one falls within 30 steps. By 6,500 steps five runs had reached 900, one, on a busy machine, 204.
-    assert max(state["evaluations"]) >= 100, run.output
-    assert run.output.count("has retired by step") >= 1 and "ddpg.pt (rbar 97.2) has" in run.output
-    assert 0 < state["prior_steps"] < 7500 * 3 / 8 + 3 * 50
+    assert max(state["evaluations"]) >= 1.05 * 97.2 > state["evaluations"][0], run.output
+    assert 0 < state["prior_steps"] < state["global_step"] * 3 / 8 + 3 * 50
     events = scalars(agent.parent)
     acting = [event.value for event in events["priors/acting"]]
     assert [event.step for event in events["priors/acting"]] == [event.step for event in events["charts/eval_return"]]

@@ -8,6 +8,7 @@ import time
 import types
 from pathlib import Path
 
+import blank
 import experiment
 import numpy as np
 import pytest
@@ -79,7 +80,7 @@ def test_each_concept_has_four_wrong_answers_and_two_right_ones():
         assert len({answer.phrase for answer in own} - {None}) >= 4, concept
 
 
-@pytest.mark.parametrize("seed", ["0", "1", "2", "3"])
+@pytest.mark.parametrize("seed", ["1", "2", "3"])  # 0: the graders as ordinary tests
 def test_the_reference_passes_with_any_numbers(seed, monkeypatch):
     monkeypatch.setenv("GRADE_SEED", seed)
     for script in SOURCES:
@@ -175,14 +176,14 @@ def test_a_busy_machine_is_no_endless_loop():
 def test_a_blank_keeps_signature_and_docstring_and_is_graded_with_nothing(concept, tmp_path):
     import ast
 
-    assert not call("blank.py", concept, "--folder", tmp_path / "mine").returncode
+    blank.blank(concept, tmp_path / "mine", next(iter(CONCEPTS[concept])))
     (path,) = (tmp_path / "mine").glob("*.py")
     name = CONCEPTS[concept][path.name]
-    blank, whole = (find_function(source, name) for source in (path.read_text(), SOURCES[path.name]))
-    assert ast.get_docstring(blank) == ast.get_docstring(whole)
-    assert ast.unparse(blank.args) == ast.unparse(whole.args)
-    assert [ast.unparse(d) for d in blank.decorator_list] == [ast.unparse(d) for d in whole.decorator_list]
-    assert ast.unparse(blank.body[-1]).startswith("raise NotImplementedError")
+    emptied, whole = (find_function(source, name) for source in (path.read_text(), SOURCES[path.name]))
+    assert ast.get_docstring(emptied) == ast.get_docstring(whole)
+    assert ast.unparse(emptied.args) == ast.unparse(whole.args)
+    assert [ast.unparse(d) for d in emptied.decorator_list] == [ast.unparse(d) for d in whole.decorator_list]
+    assert ast.unparse(emptied.body[-1]).startswith("raise NotImplementedError")
     before, after = path.read_text().split(f'raise NotImplementedError("yours to write: {concept}")')
     assert SOURCES[path.name].startswith(before.rstrip()) and SOURCES[path.name].endswith(after)  # nothing else is gone
     ((_, _, earned, _, message),) = grade(tmp_path / "mine", wanted(tmp_path / "mine", [])[0])
@@ -278,10 +279,10 @@ def test_thirds_by_hand():
 
 
 def test_two_arms_run_side_by_side_and_are_measured(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(runs, "LOG_OFTEN", (runs.LOG_OFTEN[0], runs.LOG_OFTEN[0].replace("180, 10,", "180, 0.2,")))
+    monkeypatch.setattr(runs, "LOG_OFTEN", (runs.LOG_OFTEN[0], runs.LOG_OFTEN[0].replace("180, 10,", "180, 0,")))
     flags = "--env-id InvertedPendulum-v5 --sync --no-cuda --total-timesteps 1800 --learning-starts 1600".split()
     flags += ["--eval-frequency", "600", *with_priors(["--prior-dir", "PRIOR:ddpg"], tmp_path)]
-    arms = {"healthy": ([], flags), "hunted": (BUGS["sign"].edits, flags), "broken": ([("import tyro\n", "import tyro_\n")], flags)}
+    arms = {"healthy": ([], flags), "hunted": (BUGS["sign"].edits, flags), "broken": ([("import multiprocessing as mp\n", "import multiprocessing_ as mp\n")], flags)}
     with pytest.raises(SystemExit, match="^error: broken failed, see"):
         run(tmp_path, arms, seed=3)
     found = {arm: curves(tmp_path / arm) for arm in ("healthy", "hunted")}

@@ -152,8 +152,8 @@ def test_nothing_new(student):
 def test_odd(student):
     """2 points: while the version is odd, the learner writes: the reader waits, and sleeps meanwhile."""
     check(student, "lasting", 0)
-    begun, (*_, naps) = time.monotonic(), receive(student, "lasting")
-    assert naps or time.monotonic() - begun > 0.05, "It waits without a pause, and takes a core from those who work: sleep a millisecond."
+    *_, naps = receive(student, "lasting")
+    assert naps, "It waits without a pause, and takes a core from those who work: sleep a millisecond."
 
 
 def test_torn(student):
