@@ -57,7 +57,6 @@ def experiments() -> None:
 
     rows = list(csv.DictReader(open(experiment.RESULTS)))
     figure, axes = plt.subplots(2, 3, figsize=(13, 8), layout="constrained")
-    axes.flat[-1].axis("off")
     for axis, (name, found) in zip(axes.flat, experiment.EXPERIMENTS.items()):
         for arm, colour, line in zip(found.arms, curves.COLOURS, LINES):
             seeds = [np.array([pair.split(":") for pair in row["curve"].split()], float).T for row in rows
