@@ -65,7 +65,7 @@ def experiments() -> None:
                 draw(axis, seeds, colour, line, arm)
         axis.set(title=name, xlabel="thousand steps of all actors")
         axis.grid(alpha=0.3)
-        axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), fontsize=9)
+        axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), fontsize=9)
         axis.set_ylabel("greedy return")
     figure.savefig(experiment.RESULTS.with_suffix(".png"), dpi=90)
 
