@@ -435,13 +435,13 @@ REACHER = [f"reacher_{arm}_150k,reacher_{arm}_second" for arm in ("ca2e", "no_pr
      "means {0:.1f}, {1:.1f} and {2:.1f}, above all ten of our runs without priors ({low:.1f} to {high:.1f}, p = {seeds:.3f} over seeds)"),
     ("rival_ddpg_Reacher-v5", ALL, "reacher_no_prior8_onestep_150k", 10_000, np.inf, "no difference is shown (p = {p:.2f}), nor to CA2E's ten"),
     ("rival_ddpg_Reacher-v5", ALL, REACHER[0], 10_000, np.inf, "nor to CA2E's ten (p = {seeds:.2f};"),
-    ("rival_ddpg_Hopper-v5", ALL, "hopper_ca2e_second,hopper_ca2e_300k", 5_000, 75_000, "means of {0:.0f}, {1:.0f}, {2:.0f}, {3:.0f} and {4:.0f},"
+    ("rival_ddpg_Hopper-v5", ALL, "hopper_ca2e_second,hopper_ca2e_300k", 5_000, 75_000, "means of {0:.0f}, {1:.0f}, {2:.0f}, {3:.0f}, {4:.0f} and {5:.0f},"
      " below those of all five seeds of CA2E ({least:.0f} to {most:.0f}, p = {seeds:.3f}, the least)"),
     ("rival_ddpg_Hopper-v5", ALL, "hopper_no_prior8_second,hopper_no_prior8_300k", 5_000, 75_000,
      "no difference is shown ({least:.0f} to {most:.0f}, p = {seeds:.2f})"),
-    ("rival_ddpg_Hopper-v5", (3, 5), HOPPER[0], 50_000, 295_000,
-     "they have {0:.0f} and {1:.0f}, below all five of CA2E ({low:,.0f} to {high:,.0f}, p = {p:.2f}, the least that two"),
-    ("rival_ddpg_Hopper-v5", (3, 5), HOPPER[1], 50_000, 295_000, "no difference is shown ({low:.0f} to {high:,.0f}, p = {p:.2f})"),
+    ("rival_ddpg_Hopper-v5", (3, 6), HOPPER[0], 50_000, 295_000,
+     "they have {0:.0f}, {1:.0f} and {2:.0f}, below all five of CA2E ({low:,.0f} to {high:,.0f}, p = {p:.3f}, the least)"),
+    ("rival_ddpg_Hopper-v5", (3, 6), HOPPER[1], 50_000, 295_000, "no difference is shown ({low:.0f} to {high:,.0f}, p = {p:.2f})"),
     ("rival_td3_noise_Hopper-v5", ALL, TD3, 50_000, 175_000,
      "{0:.0f} and {1:.0f} (without noise {low:.0f}, 821, 693 and {high:,.0f}, p = {p:.2f})"),
     ("rival_td3_noise_Hopper-v5", ALL, HOPPER[0], 50_000, 175_000,
