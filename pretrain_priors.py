@@ -70,7 +70,7 @@ class Args:
 
 # ------------------------------------------------------------------------------------------------ Environment
 def make_atari(env_id: str, num_envs: int = 1) -> AtariVectorEnv:
-    """States (num_envs, 4, 84, 84). First up to 29 frames, no-ops and FIRE [App. A: 30]; then 4 an action.
+    """States (num_envs, 4, 84, 84). First up to 29 frames, no-ops and FIRE [App. A: 30]; an action lasts 4.
 
     `terminated`: a life is lost and some are left (Deviation 18; the game may wait for FIRE); or the game is
     over, with none left. The step after its end ignores its action and returns the next game's start.

@@ -5,10 +5,10 @@
 A level is reached in two consecutive evaluations. Each mean is that of the curve, straight between its evaluations,
 from --start to the last step that all the runs have, or --end. p: of an exact permutation test of the means. The ratio:
 median steps in which the first arm reaches the second's best in two consecutive evaluations (their median), over the
-median steps of these bests; with its 95 % interval, from runs drawn again and again (bootstrap), and how often a ratio as small comes up where the
-runs are shuffled among the arms. The twenty episodes at a run's end are left out. An arm may be several sets of runs, with a comma between; --over-seeds then tests the means
-of each seed's runs, and draws seeds, then runs of each, since two runs of one seed are not two seeds. (The medians
-weigh runs alike, the means seeds.)
+median steps of these bests; with its 95 % interval, from runs drawn again and again (bootstrap), and how often a ratio
+as small comes up where the runs are shuffled among the arms. The twenty episodes at a run's end are left out. An arm
+may be several sets of runs, with a comma between; --over-seeds then tests the means of each seed's runs, and draws
+seeds, then runs of each, since two runs of one seed are not two seeds. (The medians weigh runs alike, the means seeds.)
 """
 
 import csv
