@@ -39,8 +39,8 @@ from torch.utils.tensorboard import SummaryWriter
 
 ALGO = "ca2e-ddpg"
 STACK = 1  # observations in a state: one, where Atari takes 4 frames
-AVERAGING = 5e-4  # tau of the averaged actor network, which is evaluated and saved (Deviation 3)
-BATCHES_PER_CALL = 32  # the learner asks the manager for so many batches at once
+AVERAGING = 5e-4  # tau of the averaged actor (at first larger), which is evaluated and saved (Deviation 3)
+BATCHES_PER_CALL = 32  # the learner asks the manager for up to so many batches at once
 
 # ------------------------------------------------------------------------------------------------------- Args
 @dataclass
@@ -338,7 +338,7 @@ def batches_due(inserted: int, sampled: int, args: Args) -> int:
 
 
 def allowed_step(start_step: int, sampled: int, args: Args) -> int:
-    """The same for actors: the last step at which a block may begin. Without slack both sides could wait."""
+    """The rate limit for actors: the last step at which a block may begin. Without slack, a deadlock."""
     if args.samples_per_insert == 0:
         return args.total_timesteps - 1
     slack = args.samples_per_insert * args.local_buffer_size + BATCHES_PER_CALL * args.batch_size
@@ -435,10 +435,10 @@ class DDPG:
 
     def update(self, batch, global_step: int) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """Alg. 3, "learn and update the network parameters": TD errors (B,), metrics, still on the device."""
-        td_errors, *losses = self.learn(batch)
+        td_errors, loss, pi_loss, q_value = self.learn(batch)
         self.updates += 1
-        soft_update(self.average, self.online.actor, tau=max(AVERAGING, 10 / (10 + self.updates)))  # Dev. 3
-        return td_errors, dict(zip(("losses/td_loss", "losses/actor_loss", "losses/q_values"), losses))
+        soft_update(self.average, self.online.actor, tau=max(AVERAGING, 10 / (10 + self.updates)))
+        return td_errors, {"losses/td_loss": loss, "losses/actor_loss": pi_loss, "losses/q_values": q_value}
 
     def learn(self, batch) -> list[torch.Tensor]:
         """A step of Adam: TD errors (B,), losses, mean q. A GPU records it: an `if` is decided once."""
@@ -515,7 +515,7 @@ def shared_memory(fields: list, length: int = 1) -> tuple[heap.Arena, np.dtype]:
 
 
 def store_fields(env) -> list:
-    """A record of the store: a step, of its state the newest frame. A new field: also `append`, `gather`."""
+    """A record of the store: a step, with its state's newest frame. A new field: also `append`, `gather`."""
     frames, actions = env.single_observation_space, env.single_action_space
     return [("count", int), ("action", actions.dtype, actions.shape), ("return", np.float32), ("k", np.int32),
             ("discount", np.float32), ("episode_step", np.int32), ("frame", frames.dtype, frames.shape[1:])]
@@ -609,7 +609,7 @@ def take_turns(args: Args, works: list, progress: dict, *memory):
 
 # ------------------------------------------------------------------------------------------------ Checkpoints
 def load(path: str | Path, env_id: str = "", **parts) -> dict:
-    """Fills parts (networks, optimizer) from a prior or a saved agent; exits with one line if they differ."""
+    """Fills parts (networks, optimizer) from a prior or saved agent; exits with one line if it is unfit."""
     try:
         saved = torch.load(path, map_location="cpu", weights_only=True)  # code in a pickle never runs
         if saved["format"] > CHECKPOINT_FORMAT or env_id not in ("", saved["env_id"]):
@@ -630,7 +630,7 @@ def load(path: str | Path, env_id: str = "", **parts) -> dict:
 
 
 def save_agent(args: Args, path: Path, agent, progress: dict, final_return: float | None = None) -> None:
-    """Writes what --resume, --evaluate and, as a prior, another run need; never half a file."""
+    """Writes what --resume, --evaluate and, as a prior, another run need, whole; -1e9: not evaluated yet."""
     if not all(tensor.isfinite().all() for tensor in agent.online.parameters()):
         sys.exit(f"error: the weights are not finite, by update {agent.updates:,}; they are not saved")
     average_return = (progress["evaluations"] or [-1e9])[-1] if final_return is None else final_return
@@ -678,7 +678,7 @@ class Log:
                     write("priors/acting", len(acting), at_step)
                 case "failure", who, trace:
                     sys.exit(f"{trace}error: {who} failed, as above; --sync runs all in one process")
-        for path, rbar in sorted({*self.acting} - {*acting}):  # --resume: not again
+        for path, rbar in sorted({*self.acting} - {*acting}):  # none at the first call, so --resume is silent
             print(f"prior {path} (rbar {rbar:.1f}) has retired by step {step:,}", flush=True)
         now, self.acting = (time.monotonic(), step, updates), acting
         seconds, steps, made = (new - old for new, old in zip(now, self.before))
@@ -689,15 +689,15 @@ class Log:
                             "priors/steps": progress["prior_steps"], **metrics}.items():
             write(name, float(value), step)
         print(f"step {step:,} of {self.args.total_timesteps:,} | {steps / seconds:.0f} steps/s | "
-              f"{made / seconds:.0f} updates/s | greedy return {(evaluations or ['none'])[-1]:.5} | "
+              f"{made / seconds:.0f} updates/s | greedy return {(evaluations or ['none'])[-1]:.6} | "
               f"priors acting: {len(acting)} | {left:.0f} min left", flush=True)
 
 
 def check(args: Args, slot_size: int) -> None:
     """Refuses settings that cannot work, each in one line."""
     for name, value in vars(args).items():
-        kind, high = type(getattr(Args, name)), 1 if name in FRACTIONS else 2 * 10**9
-        low = int(kind is int and name not in MAY_BE_0)
+        kind = type(getattr(Args, name))
+        low, high = int(kind is int and name not in MAY_BE_0), 1 if name in FRACTIONS else 2 * 10**9
         if kind in (int, float) and not (isinstance(value, (int, float)) and low <= value <= high):
             sys.exit(f"error: --{name.replace('_', '-')} must be from {low} to {high}, not {value}")
     least = max(args.batch_size, args.num_actors * (4 * args.block_size + STACK))

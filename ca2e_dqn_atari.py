@@ -41,8 +41,8 @@ from torch.utils.tensorboard import SummaryWriter
 
 ALGO = "ca2e-dqn"
 STACK = 4  # frames in a state [paper, App. A]; fixed: make_atari and QNetwork do not read it
-AVERAGING = 8e-4  # tau of the averaged network, which is evaluated and saved (Deviation 3)
-BATCHES_PER_CALL = 32  # the learner asks the manager for so many batches at once
+AVERAGING = 8e-4  # tau of the averaged network (at first larger), which is evaluated and saved (Deviation 3)
+BATCHES_PER_CALL = 32  # the learner asks the manager for up to so many batches at once
 
 # ------------------------------------------------------------------------------------------------------- Args
 @dataclass
@@ -97,9 +97,10 @@ def make_atari(env_id: str, num_envs: int = 1) -> AtariVectorEnv:
     over, with none left. The step after its end ignores its action and returns the next game's start.
     """
     gym.register_envs(ale_py)
-    spec, every_frame = gym.registry.get(env_id), "NoFrameskip" in env_id or env_id.startswith("ALE/")
+    spec = gym.registry.get(env_id)
     is_atari = spec is not None and spec.entry_point == "ale_py.env:AtariEnv"
-    if not (is_atari and every_frame) or "Adventure" in env_id:  # others skip frames; Adventure ends alive
+    every_frame = "NoFrameskip" in env_id or env_id.startswith("ALE/")  # other ids skip frames themselves
+    if not (is_atari and every_frame) or "Adventure" in env_id:  # Adventure ends with lives left
         sys.exit(f"error: cannot play {env_id}; ids look like PongNoFrameskip-v4 or ALE/Pong-v5")
     env = AtariVectorEnv(spec.kwargs["game"], num_envs, reward_clipping=False, life_loss_info=True,
                          num_threads=1, repeat_action_probability=spec.kwargs["repeat_action_probability"])
@@ -320,7 +321,7 @@ def batches_due(inserted: int, sampled: int, args: Args) -> int:
 
 
 def allowed_step(start_step: int, sampled: int, args: Args) -> int:
-    """The same for actors: the last step at which a block may begin. Without slack both sides could wait."""
+    """The rate limit for actors: the last step at which a block may begin. Without slack, a deadlock."""
     if args.samples_per_insert == 0:
         return args.total_timesteps - 1
     slack = args.samples_per_insert * args.local_buffer_size + BATCHES_PER_CALL * args.batch_size
@@ -512,7 +513,7 @@ def shared_memory(fields: list, length: int = 1) -> tuple[heap.Arena, np.dtype]:
 
 
 def store_fields(env) -> list:
-    """A record of the store: a step, of its state the newest frame. A new field: also `append`, `gather`."""
+    """A record of the store: a step, with its state's newest frame. A new field: also `append`, `gather`."""
     frames, actions = env.single_observation_space, env.single_action_space
     return [("count", int), ("action", actions.dtype, actions.shape), ("return", np.float32), ("k", np.int32),
             ("discount", np.float32), ("episode_step", np.int32), ("frame", frames.dtype, frames.shape[1:])]
@@ -606,7 +607,7 @@ def take_turns(args: Args, works: list, progress: dict, *memory):
 
 # ------------------------------------------------------------------------------------------------ Checkpoints
 def load(path: str | Path, env_id: str = "", **parts) -> dict:
-    """Fills parts (networks, optimizer) from a prior or a saved agent; exits with one line if they differ."""
+    """Fills parts (networks, optimizer) from a prior or saved agent; exits with one line if it is unfit."""
     try:
         saved = torch.load(path, map_location="cpu", weights_only=True)  # code in a pickle never runs
         if saved["format"] > CHECKPOINT_FORMAT or env_id not in ("", saved["env_id"]):
@@ -627,7 +628,7 @@ def load(path: str | Path, env_id: str = "", **parts) -> dict:
 
 
 def save_agent(args: Args, path: Path, agent, progress: dict, final_return: float | None = None) -> None:
-    """Writes what --resume, --evaluate and, as a prior, another run need; never half a file."""
+    """Writes what --resume, --evaluate and, as a prior, another run need, whole; -1e9: not evaluated yet."""
     if not all(tensor.isfinite().all() for tensor in agent.online.parameters()):
         sys.exit(f"error: the weights are not finite, by update {agent.updates:,}; they are not saved")
     average_return = (progress["evaluations"] or [-1e9])[-1] if final_return is None else final_return
@@ -675,7 +676,7 @@ class Log:
                     write("priors/acting", len(acting), at_step)
                 case "failure", who, trace:
                     sys.exit(f"{trace}error: {who} failed, as above; --sync runs all in one process")
-        for path, rbar in sorted({*self.acting} - {*acting}):  # --resume: not again
+        for path, rbar in sorted({*self.acting} - {*acting}):  # none at the first call, so --resume is silent
             print(f"prior {path} (rbar {rbar:.1f}) has retired by step {step:,}", flush=True)
         now, self.acting = (time.monotonic(), step, updates), acting
         seconds, steps, made = (new - old for new, old in zip(now, self.before))
@@ -686,15 +687,15 @@ class Log:
                             "priors/steps": progress["prior_steps"], **metrics}.items():
             write(name, float(value), step)
         print(f"step {step:,} of {self.args.total_timesteps:,} | {steps / seconds:.0f} steps/s | "
-              f"{made / seconds:.0f} updates/s | greedy return {(evaluations or ['none'])[-1]:.5} | "
+              f"{made / seconds:.0f} updates/s | greedy return {(evaluations or ['none'])[-1]:.6} | "
               f"priors acting: {len(acting)} | {left:.0f} min left", flush=True)
 
 
 def check(args: Args, slot_size: int) -> None:
     """Refuses settings that cannot work, each in one line."""
     for name, value in vars(args).items():
-        kind, high = type(getattr(Args, name)), 1 if name in FRACTIONS else 2 * 10**9
-        low = int(kind is int and name not in MAY_BE_0)
+        kind = type(getattr(Args, name))
+        low, high = int(kind is int and name not in MAY_BE_0), 1 if name in FRACTIONS else 2 * 10**9
         if kind in (int, float) and not (isinstance(value, (int, float)) and low <= value <= high):
             sys.exit(f"error: --{name.replace('_', '-')} must be from {low} to {high}, not {value}")
     least = max(args.batch_size, args.num_actors * (4 * args.block_size + STACK))
@@ -734,7 +735,7 @@ def measure(args: Args, path: str | Path, network: nn.Module, gif: Path) -> floa
 
 def main(args: Args) -> None:
     """Fig. 1: check, share memory, start the actors, learn, save, measure."""
-    cores = min(4, torch.get_num_threads())
+    cores = 1 if args.sync else min(4, torch.get_num_threads())
     torch.set_num_threads(1)
     torch.manual_seed(args.seed)
     torch.backends.cudnn.deterministic = args.torch_deterministic
@@ -745,7 +746,7 @@ def main(args: Args) -> None:
         load(args.evaluate, args.env_id, network=network)
         return measure(args, args.evaluate, network, Path(f"{Path(args.evaluate).stem}.gif"))
     check(args, np.dtype(store_fields(env), align=True).itemsize)
-    priors, agent = find_priors(args, network), DQN(args, env, device, 1 if args.sync else cores)
+    priors, agent = find_priors(args, network), DQN(args, env, device, cores)
     run = Path(args.resume or f"runs/{args.env_id.replace('/', '-')}__{ALGO}__prior{args.num_prior_actors}"
                               f"__{args.seed}__{time.time_ns() // 10**6}")
     progress = {"global_step": 0, "prior_steps": 0, "evaluations": []}

@@ -32,7 +32,7 @@ from gymnasium.wrappers import DtypeObservation, FrameStackObservation
 from torch.utils.tensorboard import SummaryWriter
 
 CHECKPOINT_FORMAT = 1
-AVERAGING = 2e-4  # tau of the averaged network of the DQN kinds
+AVERAGING = 2e-4  # tau of the averaged network (at first larger) of the DQN kinds
 STACK = 1  # observations in a state of continuous control; Atari takes 4 frames
 CONTROL = {  # the defaults of ddpg, n-step-ddpg and td3, where they are not those of Atari
     "total_timesteps": 300_000, "eval_frequency": 5_000, "num_envs": 1, "learning_rate": 1e-3,
@@ -76,9 +76,10 @@ def make_atari(env_id: str, num_envs: int = 1) -> AtariVectorEnv:
     over, with none left. The step after its end ignores its action and returns the next game's start.
     """
     gym.register_envs(ale_py)
-    spec, every_frame = gym.registry.get(env_id), "NoFrameskip" in env_id or env_id.startswith("ALE/")
+    spec = gym.registry.get(env_id)
     is_atari = spec is not None and spec.entry_point == "ale_py.env:AtariEnv"
-    if not (is_atari and every_frame) or "Adventure" in env_id:  # others skip frames; Adventure ends alive
+    every_frame = "NoFrameskip" in env_id or env_id.startswith("ALE/")  # other ids skip frames themselves
+    if not (is_atari and every_frame) or "Adventure" in env_id:  # Adventure ends with lives left
         sys.exit(f"error: cannot play {env_id}; ids look like PongNoFrameskip-v4 or ALE/Pong-v5")
     env = AtariVectorEnv(spec.kwargs["game"], num_envs, reward_clipping=False, life_loss_info=True,
                          num_threads=1, repeat_action_probability=spec.kwargs["repeat_action_probability"])
@@ -261,14 +262,16 @@ def play_and_store(args: Args, env, replay: UniformReplay, agent, step: int):
         returns[last], states = 0, next_states
 
 # ----------------------------------------------------------------------------------------------------- Agents
-def dqn_target(algo: str, q_network, target_network, returns, next_states, discounts) -> torch.Tensor:
+@torch.no_grad()
+def dqn_target(algo: str, q_network, target_network, returns, discounts, next_states) -> torch.Tensor:
     """(B,): G_t + gamma^k q(s_{t+k}, a*; theta-); a* by theta- in DQN, by theta in double DQN."""
     next_q = target_network(next_states)  # (B, num_actions)
     chooser = next_q if algo == "dqn" else q_network(next_states)
     return returns + discounts * next_q.gather(1, chooser.argmax(1, keepdim=True)).squeeze(1)
 
 
-def ddpg_target(algo: str, target_actor, target_critics, returns, next_states, discounts) -> torch.Tensor:
+@torch.no_grad()
+def ddpg_target(algo: str, target_actor, target_critics, returns, discounts, next_states) -> torch.Tensor:
     """(B,): G_t + gamma^k q(s_{t+k}, pi(s_{t+k}; theta-); omega-)."""
     next_actions = target_actor(next_states)  # (B, action)
     if algo == "td3":  # clipped noise on the action, and the smaller of two critics [TD3, 4.2 and 5.3]
@@ -280,14 +283,13 @@ def ddpg_target(algo: str, target_actor, target_critics, returns, next_states, d
 
 
 class DQN:
-    """dqn, double-dqn and n-step-double-dqn; `network` acts; `average`, of some 20,000 steps, ships."""
+    """dqn, double-dqn and n-step-double-dqn; `network` acts; `average`, over some 20,000 steps, ships."""
     def __init__(self, args: Args, env, device: torch.device):
         self.args, self.device, self.num_actions = args, device, env.single_action_space.n
         self.network = QNetwork(env).to(device, memory_format=torch.channels_last)
         self.target, self.average = deepcopy(self.network), deepcopy(self.network)
         self.optimizer = torch.optim.Adam(self.network.parameters(), lr=args.learning_rate, fused=True)
-        self.parts = {"network": self.network, "target": self.target, "average": self.average,
-                      "optimizer": self.optimizer}
+        self.parts = {name: getattr(self, name) for name in ("network", "target", "average", "optimizer")}
         self.rng, self.updates, self.copied = np.random.default_rng(args.seed), 0, math.inf
 
     def act(self, states: np.ndarray, step: int) -> np.ndarray:
@@ -305,8 +307,7 @@ class DQN:
         if step // self.args.target_network_frequency > self.copied:
             soft_update(self.target, self.network, 1.0)
         self.copied = step // self.args.target_network_frequency
-        with torch.no_grad():
-            target = dqn_target(self.args.algo, self.network, self.target, returns, next_states, discounts)
+        target = dqn_target(self.args.algo, self.network, self.target, returns, discounts, next_states)
         q_values = self.network(states).gather(1, actions.unsqueeze(1)).squeeze(1)  # q(s_t, a_t)  (B,)
         loss = 0.5 * (target - q_values).square().mean()
         self.optimizer.zero_grad()
@@ -344,9 +345,8 @@ class DDPG:
     def update(self, batch, step: int) -> dict[str, torch.Tensor]:
         """One gradient step of the critics, and of the actor (in TD3 at every second one)."""
         states, actions, returns, discounts, next_states = batch
-        with torch.no_grad():
-            target = ddpg_target(
-                self.args.algo, self.target, self.target_critics, returns, next_states, discounts)
+        target = ddpg_target(
+            self.args.algo, self.target, self.target_critics, returns, discounts, next_states)
         q_values = torch.stack([critic(states, actions) for critic in self.critics])  # (1 or 2, B)
         loss = 0.5 * (target - q_values).square().mean(1).sum()
         self.critic_optimizer.zero_grad()

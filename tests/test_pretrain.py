@@ -81,10 +81,10 @@ class Table(torch.nn.Module):
 def test_targets_of_the_three_algorithms_by_hand():
     online, target = Table([[0.0, 5.0, 1.0], [3.0, 2.0, 1.0]]), Table([[10.0, 20.0, 30.0], [40.0, 50.0, 60.0]])
     returns, discounts, next_states = torch.tensor([1.0, 2.0]), torch.tensor([0.5, 0.0]), torch.tensor([0, 1])
-    dqn = pretrain.dqn_target("dqn", online, target, returns, next_states, discounts)
+    dqn = pretrain.dqn_target("dqn", online, target, returns, discounts, next_states)
     assert dqn.tolist() == [1 + 0.5 * 30, 2]  # the target network's own best
     for algo in ("double-dqn", "n-step-double-dqn"):
-        double = pretrain.dqn_target(algo, online, target, returns, next_states, discounts)
+        double = pretrain.dqn_target(algo, online, target, returns, discounts, next_states)
         assert double.tolist() == [1 + 0.5 * 20, 2]  # the online network's best, action 1
 
 
@@ -186,10 +186,10 @@ def test_ddpg_targets_by_hand():
         return 10 * actions[:, 0]
 
     returns, discounts, states = torch.tensor([1.0, 2.0]), torch.tensor([0.5, 0.0]), torch.zeros(2, 1, 3)
-    one_critic = pretrain.ddpg_target("ddpg", actor, [high], returns, states, discounts)
+    one_critic = pretrain.ddpg_target("ddpg", actor, [high], returns, discounts, states)
     assert one_critic.tolist() == [1 + 0.5 * 20, 2]
     torch.manual_seed(0)
-    targets = [pretrain.ddpg_target("td3", actor, [high, low], returns, states, discounts) for _ in range(200)]
+    targets = [pretrain.ddpg_target("td3", actor, [high, low], returns, discounts, states) for _ in range(200)]
     actions = -2 * (torch.stack(targets)[:, 0] - 1)  # the smaller critic is `low`
     assert 1.0 <= actions.min() < 1.3 and actions.max() == 2  # noise clipped to half the scale, action to its bound
 
