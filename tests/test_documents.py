@@ -290,6 +290,25 @@ def test_so_is_breakout_with_uniform_sampling():
     assert f"run by run {without['p']:.2f}, the least; with the fourth {long['p']:.2f}" in REPORT
 
 
+def test_so_is_breakout_from_one_agent_on():
+    trials = " ".join((ROOT / "benchmark/trials.md").read_text().split())
+    details = " ".join((ROOT / "benchmark/details.md").read_text().split())
+    found = compare.compare("trial_breakout_warm_uniform", "trial_breakout_warm_asis", [], 540_000, 590_000)
+    assert [len(means) for means in found["means"]] == [4, 4]
+    ends = []
+    for arm, row, means in zip(("uniform", "asis"), ("uniform", "prioritized, as it is"), found["means"]):
+        ends.append([float(list(csv.DictReader(open(path)))[-1]["greedy_mean"]) for path in compare.files(f"trial_breakout_warm_{arm}")])
+        cells = ["; ".join(f"{value:.1f}" for value in values) for values in (means, ends[-1])]
+        assert f"| {row} | {cells[0]} | {cells[1]} |" in trials
+    for page in (trials, details, REPORT):
+        assert f"{found['p']:.2f}, the least" in page.split("rom one agent on")[1][:120]
+    starts = [curve[1, 0] for curve in compare.curves("trial_breakout_warm_uniform,trial_breakout_warm_asis")]
+    assert f"({min(starts):.1f} to {max(starts):.1f} in the first evaluations" in trials
+    assert min(found["means"][0]) > max(found["means"][1])
+    p = compare.permutation_p(*ends)
+    assert f"no difference is shown (p = {p:.2f}; not named)" in trials and f"no difference is shown ({p:.2f}) |" in REPORT
+
+
 def together(found):
     """p of two comparisons as one, shuffled only within each; the numbers of shuffles of each; whether it is the least."""
     sums = []
