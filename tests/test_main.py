@@ -290,13 +290,13 @@ def test_rates_are_those_since_the_line_before(script, tmp_path, monkeypatch, ca
     progress = {"global_step": 5000, "prior_steps": 300, "evaluations": [4.0]}  # resumed, after 7,000 updates
     log = script.Log(script.Args(total_timesteps=20_000), tmp_path, progress, [("a.pt", 5.0)], 7000)
     log.writer.add_scalar = lambda *call: written.append(call)
-    for second, step, updates, r in ((9, 5900, 7090, 4.0), (20, 7000, 7400, 4.0), (30, 8500, 7500, 2.5)):
+    for second, step, updates, r in ((9, 5900, 7090, 4.0), (20, 7000, 7400, 4.0), (30, 8500, 7500, 12345.6)):
         clock[0] = 1000.0 + second
         progress = {"global_step": step, "prior_steps": 300, "evaluations": [4.0, r]}
         log(progress, [], {"losses/td_loss": torch.tensor(0.25)}, updates)
     assert capsys.readouterr().out.splitlines() == [
         "step 7,000 of 20,000 | 100 steps/s | 20 updates/s | greedy return 4.0 | priors acting: 1 | 2 min left",
-        "step 8,500 of 20,000 | 150 steps/s | 10 updates/s | greedy return 2.5 | priors acting: 1 | 1 min left"]
+        "step 8,500 of 20,000 | 150 steps/s | 10 updates/s | greedy return 12345.6 | priors acting: 1 | 1 min left"]
     names = "charts/SPS", "throughput/updates", "priors/steps", "losses/td_loss"
     assert written == [*zip(names, (100, 7400, 300, 0.25), [7000] * 4), *zip(names, (150, 7500, 300, 0.25), [8500] * 4)]
 
